@@ -1,0 +1,6 @@
+//! What processes say to each other: typed messages, one per SOCK_SEQPACKET packet, encoded with
+//! postcard behind a version byte.
+
+pub mod template;
+pub mod wire;
+pub mod worker;
