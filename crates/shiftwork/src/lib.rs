@@ -1,1 +1,4 @@
 //! x
+pub mod conn;
+pub mod hand_over;
+pub mod http;
