@@ -2,10 +2,10 @@
 
 use crate::protocol::template::Kind;
 
-use super::{Core, Phase};
 use super::child::{Child, Purpose, State};
 use super::event::{Action, ChildId, Generation, Millis, Source};
 use super::generation::{GenerationState, Template};
+use super::{Core, Phase};
 
 /// A child that is to be forked in the place of one that died.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,4 +167,3 @@ impl Core {
         generation
     }
 }
-

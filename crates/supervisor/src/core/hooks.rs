@@ -32,12 +32,8 @@ impl Core {
         let child = self.next_child;
         self.next_child += 1;
         self.hooks.insert(child, HookRun { name, deadline: self.now + HOOK_TIMEOUT });
-        let call = HookCall {
-            name,
-            master_pid: self.pids.master,
-            manager_pid: self.pids.manager,
-            died,
-        };
+        let call =
+            HookCall { name, master_pid: self.pids.master, manager_pid: self.pids.manager, died };
         self.out.push(Action::Hook { child, generation, call });
         Some(child)
     }

@@ -213,10 +213,7 @@ impl Core {
     fn grace_of(&self, generation: Generation) -> Grace {
         let defaults = ServerSettings::default();
         let settings = self.settings_of(generation).unwrap_or(&defaults);
-        Grace {
-            max_wait: millis(settings.max_wait_time),
-            guard: millis(settings.guard_time),
-        }
+        Grace { max_wait: millis(settings.max_wait_time), guard: millis(settings.guard_time) }
     }
 
     /// The generation whose workers serve (0: none), for status and answers.

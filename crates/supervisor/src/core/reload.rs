@@ -82,8 +82,7 @@ impl Core {
         request.overrides.extend(overrides);
         request.waiters.extend(waiter);
         if self.phase != Phase::Idle {
-            let progress =
-                Progress { phase: "waiting".into(), generation: 0, done: 0, total: 0 };
+            let progress = Progress { phase: "waiting".into(), generation: 0, done: 0, total: 0 };
             let tickets = ticket.into_iter().collect();
             self.out.push(Action::Progress { tickets, progress });
         }
@@ -175,9 +174,10 @@ impl Core {
         if verdict == Verdict::Committed {
             outcome.warnings = self.changes_that_wait(run.generation);
         }
-        let (later, now): (Vec<_>, Vec<_>) = run.waiters.into_iter().partition(|waiter| {
-            verdict == Verdict::Committed && waiter.until == Until::Drained
-        });
+        let (later, now): (Vec<_>, Vec<_>) = run
+            .waiters
+            .into_iter()
+            .partition(|waiter| verdict == Verdict::Committed && waiter.until == Until::Drained);
         self.draining.extend(later.into_iter().map(|waiter| (waiter, outcome.clone())));
         let tickets = now.into_iter().map(|waiter| waiter.ticket).collect();
         self.out.push(Action::Finish { tickets, outcome });
@@ -218,8 +218,7 @@ impl Core {
             return;
         };
         let tickets: Vec<_> = run.waiters.iter().map(|waiter| waiter.ticket).collect();
-        let progress =
-            Progress { phase: phase.into(), generation: run.generation, done, total };
+        let progress = Progress { phase: phase.into(), generation: run.generation, done, total };
         if !tickets.is_empty() {
             self.out.push(Action::Progress { tickets, progress });
         }

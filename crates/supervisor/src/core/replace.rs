@@ -176,7 +176,8 @@ impl Core {
         let run = run.clone();
         let Some(old) = self.workers else { return };
         let slots = self.settings_of(old).map_or(0, |settings| settings.worker_num);
-        let back = |worker_id| self.staying(old, Kind::Worker, worker_id).is_some_and(Child::is_serving);
+        let back =
+            |worker_id| self.staying(old, Kind::Worker, worker_id).is_some_and(Child::is_serving);
         if (0..slots).all(back) {
             self.leave_generation(run.generation);
             self.finish(run, Verdict::RolledBack);

@@ -58,10 +58,8 @@ impl Core {
                     && it.kind == Kind::TaskWorker
                     && it.state != State::Killed
             });
-        let lives = self
-            .children
-            .values()
-            .any(|it| it.generation == generation || it.queue == generation);
+        let lives =
+            self.children.values().any(|it| it.generation == generation || it.queue == generation);
         let now = self.now;
         let Some(state) = self.generations.get_mut(&generation) else { return };
         match state.template {
@@ -93,7 +91,10 @@ impl Core {
         }
         let oldest = alive.into_iter().find(|number| self.is_retired(*number));
         let Some(oldest) = oldest else { return true };
-        if self.generations.get_mut(&oldest).is_some_and(|it| !std::mem::replace(&mut it.hurried, true))
+        if self
+            .generations
+            .get_mut(&oldest)
+            .is_some_and(|it| !std::mem::replace(&mut it.hurried, true))
         {
             self.warn(format!(
                 "generation {oldest} has to go: {limit} generations live (max_generations)"

@@ -156,8 +156,7 @@ impl Core {
 
     /// Those that serve run what waits, within what is left of the time.
     fn drain_task_workers(&mut self, stop: &Stop) {
-        let grace =
-            Grace { max_wait: stop.deadline.saturating_sub(self.now), guard: stop.guard };
+        let grace = Grace { max_wait: stop.deadline.saturating_sub(self.now), guard: stop.guard };
         let kill_at = self.now + grace.max_wait + grace.guard + LAST_WORDS;
         for child in self.children.values_mut() {
             if child.kind == Kind::TaskWorker && child.is_serving() {

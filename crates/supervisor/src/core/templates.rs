@@ -32,9 +32,8 @@ impl Core {
 
     /// Why processes of this release and those that serve could not work together.
     fn unreadable(&self, generation: Generation, hello: &Hello) -> Option<String> {
-        let reads = |formats: &Formats, version: u8| {
-            (formats.oldest..=formats.newest).contains(&version)
-        };
+        let reads =
+            |formats: &Formats, version: u8| (formats.oldest..=formats.newest).contains(&version);
         if !reads(&hello.slab, slab_format()) {
             return Some(format!(
                 "the release reads the shared slab in formats {} to {}, this server has format {}",
