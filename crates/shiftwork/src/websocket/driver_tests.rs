@@ -43,8 +43,12 @@ impl WebSocket for Probe {
             Some("fail") => return Err("on purpose".into()),
             Some("bye") => conn.close(4000, "as you wish"),
             Some("bad code") => conn.close(1005, "no such thing"),
-            Some(word @ ("wait" | "push and wait")) => {
-                let pushes = if word == "wait" { 0 } else { 3 };
+            Some(word @ ("wait" | "push and wait" | "push 60 and wait")) => {
+                let pushes = match word {
+                    "wait" => 0,
+                    "push and wait" => 3,
+                    _ => 60,
+                };
                 for _ in 0..pushes {
                     conn.sender().send("queued").await?;
                 }
@@ -451,6 +455,44 @@ async fn a_client_that_never_answers_our_close_is_left() {
     test.frame().await;
     // Neither a close frame nor an end of stream from here.
     assert!(matches!(closed(test.served).await, CloseReason::Asked { .. }));
+}
+
+#[tokio::test]
+async fn what_a_slow_client_has_not_taken_travels_too() {
+    let (client, server) = duplex(64);
+    let switch = Arc::new(Switch::default());
+    let control: Arc<Switch> = Arc::clone(&switch);
+    let mut start = Start::new(server, PEER, control);
+    start.on_drain = OnDrain::HandOver;
+    let probe = Probe::default();
+    let served = tokio::spawn(serve(erased(probe.clone()), start));
+    let mut test = Test { probe, switch, client, served };
+    test.text("push 60 and wait").await;
+    test.probe.log.until("waiting").await;
+    test.switch.drain();
+    test.probe.gate.notify_one();
+    // 64 bytes are under way in the pipe; the rest, in the middle of a message, travels.
+    let Outcome::HandOver(parcel) = soon(test.served).await.unwrap() else { panic!("closed") };
+    assert!(!parcel.saved.unsent.is_empty());
+    let mut start = Start::new(parcel.stream, PEER, Arc::new(Switch::default()));
+    start.begin = Begin::Adopt(parcel.saved);
+    tokio::spawn(serve(erased(Probe::default()), start));
+    let mut whole = b"\x81\x06waited".to_vec();
+    whole.extend(b"\x81\x06queued".repeat(60));
+    assert_eq!(read_bytes(&mut test.client, whole.len()).await, whole);
+    soon(test.client.write_all(&frame(0x81, b"count"))).await.unwrap();
+    let count = read_bytes(&mut test.client, 3).await;
+    assert_eq!(count, b"\x81\x012");
+}
+
+#[tokio::test]
+async fn a_waiting_connection_is_small() {
+    let (_client, server) = duplex(64);
+    let start = Start::new(server, PEER, Arc::new(Switch::default()));
+    let handler: Arc<dyn super::ErasedWebSocket> = erased(Probe::default());
+    let size = size_of_val(&*handler.serve_erased(start.boxed()));
+    // It holds no buffer beside this one allocation (see `Wire`).
+    assert!(size < 4 * 1024, "{size} bytes");
 }
 
 /// Opens a connection, sends `first`, hands it over in a state that `first` leads to, and goes on.
