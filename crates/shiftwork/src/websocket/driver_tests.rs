@@ -91,6 +91,7 @@ impl WebSocket for Probe {
 
     async fn close(&self, conn: &mut Connection<u64>, reason: CloseReason) {
         assert_eq!(conn.send("too late").await, Err(SendError::Closed));
+        assert!(conn.sender().is_closed());
         self.log.closed.lock().unwrap().push(reason);
         self.log.add("closed");
     }
@@ -357,7 +358,10 @@ async fn other_tasks_push_and_close() {
     let mut test = Test::new();
     test.text("push").await;
     test.expect_text("pushed").await;
+    let log = Arc::clone(&test.probe.log);
     let reason = test.expect_close(4001).await;
+    // Its assertions held: a panic would have kept this out.
+    log.until("closed").await;
     assert_eq!(reason, CloseReason::Asked { code: 4001, reason: "enough".to_owned() });
 }
 
@@ -445,6 +449,37 @@ async fn a_silent_client_is_asked_and_a_dead_one_is_closed() {
     }
     assert_eq!(test.frame().await, (0x89, vec![]));
     assert_eq!(test.expect_close(1001).await, CloseReason::Idle);
+}
+
+#[tokio::test]
+async fn idleness_begins_when_the_handler_is_done() {
+    let idle = Duration::from_millis(300);
+    let mut test = Test::with(Probe::default(), |start| start.limits.idle_timeout = idle);
+    test.text("wait").await;
+    test.probe.log.until("waiting").await;
+    tokio::time::sleep(idle + Duration::from_millis(10)).await;
+    test.probe.gate.notify_one();
+    test.expect_text("waited").await;
+    assert_eq!(test.frame().await, (0x89, vec![]));
+    test.text("count").await;
+    test.expect_text("2").await;
+}
+
+#[tokio::test]
+async fn the_stream_ends_after_the_clients_half_of_the_close() {
+    let mut test = Test::new();
+    test.text("bye").await;
+    assert_eq!(test.frame().await.0, 0x88);
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    let early = tokio::time::timeout(Duration::ZERO, test.client.read_u8()).await;
+    assert!(early.is_err(), "the stream ended before the client's close frame");
+    // What was under way when the close frame came is ignored.
+    test.send(&[frame(0x81, b"late"), frame(0x89, b""), frame(0x88, b"\x0f\xa0")].concat()).await;
+    assert_eq!(read_all(&mut test.client).await, b"");
+    drop(test.client);
+    assert!(matches!(closed(test.served).await, CloseReason::Asked { .. }));
 }
 
 #[tokio::test]
