@@ -45,6 +45,8 @@ pub use upgrade::{Body, UpgradeTo, upgrade, upgrade_with};
 #[cfg(test)]
 mod codec_tests;
 #[cfg(test)]
+mod drain_tests;
+#[cfg(test)]
 mod driver_tests;
 #[cfg(test)]
 mod upgrade_tests;
