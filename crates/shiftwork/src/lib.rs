@@ -1,1 +1,4 @@
 //! Shiftwork.
+pub mod session;
+pub mod tcp;
+pub mod websocket;
