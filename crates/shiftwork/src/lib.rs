@@ -1,4 +1,7 @@
-//! x
+//! Shiftwork.
 pub mod conn;
 pub mod hand_over;
 pub mod http;
+pub mod session;
+pub mod tcp;
+pub mod websocket;

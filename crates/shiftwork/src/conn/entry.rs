@@ -11,7 +11,7 @@ use http::{Method, Uri};
 
 use super::counters::Counters;
 use super::orders::Orders;
-use super::peer::Peer;
+use crate::session::{self, Peer};
 use super::registry::Shared;
 
 /// What is spoken on a connection.
@@ -311,6 +311,30 @@ impl Conn {
         });
         self.order(Orders::CUT);
         cut
+    }
+}
+
+/// For the drivers of WebSocket and raw TCP.
+impl session::Control for Conn {
+    fn orders(&self) -> session::Orders {
+        let orders = Conn::orders(self);
+        session::Orders {
+            drain: orders.draining(),
+            close: orders.any(Orders::CLOSE),
+            cut: orders.any(Orders::CUT),
+        }
+    }
+
+    fn register(&self, waker: &Waker) {
+        Conn::register(self, waker);
+    }
+
+    fn begin(&self, what: &'static str) {
+        Conn::begin(self, Work::Handler(what));
+    }
+
+    fn end(&self) {
+        Conn::end(self);
     }
 }
 

@@ -9,13 +9,13 @@ mod counters;
 mod entry;
 mod orders;
 pub mod panics;
-mod peer;
 mod registry;
 mod stream;
 
 pub use counters::{Counters, Totals};
 pub use entry::{Conn, Cut, Phase, Protocol, Work};
 pub use orders::Orders;
-pub use peer::Peer;
 pub use registry::{Drain, Registry, SweepLimits};
 pub use stream::Stream;
+
+pub use crate::session::Peer;

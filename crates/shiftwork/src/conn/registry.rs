@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::counters::{Counters, Totals};
 use super::entry::{Conn, Cut, Phase, Protocol, Seen, lock, phase_of};
 use super::orders::Orders;
-use super::peer::Peer;
+use crate::session::Peer;
 
 /// What becomes of the connections of a draining worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use super::body::{RequestBody, ResponseBody};
 use super::limits::HttpLimits;
 use super::link::{BodyGuard, Link, Ticket};
 use super::refuse;
-use super::upgrade::UpgradeTo;
+use super::UpgradeTo;
 use crate::conn::{Orders, Work, panics};
 
 /// What a service must be to serve HTTP here; holds for every fitting `tower` service, so never

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::upgrade::UpgradeTo;
+use super::UpgradeTo;
 use crate::conn::{Conn, Orders, Work};
 
 /// Shared by the socket's wrapper, the handler, both bodies and the driver of one hyper connection.

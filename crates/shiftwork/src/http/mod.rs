@@ -13,7 +13,6 @@ mod linger;
 mod link;
 mod outcome;
 mod refuse;
-mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +21,6 @@ pub use body::{RequestBody, ResponseBody};
 pub use driver::serve;
 pub use limits::{HttpLimits, MAX_UNREAD};
 pub use outcome::{CloseReason, Outcome};
-pub use upgrade::UpgradeTo;
 
-/// An error of the application, of any type.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use crate::session::BoxError;
+pub use crate::websocket::UpgradeTo;

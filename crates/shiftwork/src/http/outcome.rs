@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::upgrade::UpgradeTo;
+use super::UpgradeTo;
 use crate::conn::Stream;
 
 /// Why a connection is closed.
