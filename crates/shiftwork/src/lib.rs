@@ -1,4 +1,5 @@
 //! Shiftwork.
 pub mod session;
+pub mod task;
 pub mod tcp;
 pub mod websocket;
