@@ -11,8 +11,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
-use super::client::{Drained, Shared};
 use super::pending::Verdict;
+use super::shared::{Drained, Shared};
 use super::watch::watch;
 
 /// No buffer space: the kernel is short of memory.

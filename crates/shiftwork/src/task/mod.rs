@@ -48,6 +48,7 @@ mod control;
 mod error;
 mod handlers;
 mod pending;
+mod shared;
 #[cfg(test)]
 mod tests;
 pub(crate) mod watch;

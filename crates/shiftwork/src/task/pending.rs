@@ -83,6 +83,8 @@ pub(crate) struct Ended {
     /// None: nobody waits, so a failure has to be logged.
     pub(crate) waker: Option<Waker>,
     pub(crate) detached: bool,
+    /// Nothing is unanswered any more.
+    pub(crate) last: bool,
 }
 
 /// The table. Ids carry their place in it, so nothing is searched or hashed.
@@ -336,8 +338,14 @@ impl Pending {
     fn end(&mut self, id: u64, verdict: Verdict) -> Option<Ended> {
         let slot = self.slot(id)?;
         slot.state = State::Ended(verdict);
-        let ended = Ended { name: slot.name, waker: slot.waker.take(), detached: slot.detached };
+        let mut ended = Ended {
+            name: slot.name,
+            waker: slot.waker.take(),
+            detached: slot.detached,
+            last: false,
+        };
         self.unanswered -= 1;
+        ended.last = self.unanswered == 0;
         if ended.detached {
             self.release(id);
         }
