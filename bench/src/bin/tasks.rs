@@ -63,7 +63,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             _ => return Err(format!("unknown option {key}").into()),
         }
     }
-    if rounds == 0 || outstanding == 0 || !(seconds > 0.0) {
+    if rounds == 0
+        || outstanding == 0
+        || seconds.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater)
+    {
         return Err("rounds, seconds and outstanding must be more than 0".into());
     }
     let shape = Shape { time: Duration::from_secs_f64(seconds), outstanding };

@@ -25,7 +25,7 @@
 //!
 //! let mut handlers = Handlers::<State>::new();
 //! handlers.register(|state: std::sync::Arc<State>, task: Ship| async move {
-//!     Ok(format!("{}-{}", state.prefix, task.order))
+//!     Ok::<_, std::io::Error>(format!("{}-{}", state.prefix, task.order))
 //! })?;
 //! assert_eq!(handlers.names(), ["ship"]);
 //! # Ok::<(), shiftwork::task::DuplicateTask>(())

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use super::wire::Status;
 
@@ -83,6 +84,8 @@ pub(crate) struct Ended {
     /// None: nobody waits, so a failure has to be logged.
     pub(crate) waker: Option<Waker>,
     pub(crate) detached: bool,
+    /// How long it was to be waited for.
+    pub(crate) timeout: Duration,
     /// Nothing is unanswered any more.
     pub(crate) last: bool,
 }
@@ -342,6 +345,7 @@ impl Pending {
             name: slot.name,
             waker: slot.waker.take(),
             detached: slot.detached,
+            timeout: Duration::from_millis(slot.deadline_ms.saturating_sub(slot.started_ms)),
             last: false,
         };
         self.unanswered -= 1;

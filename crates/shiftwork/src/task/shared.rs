@@ -264,7 +264,7 @@ impl Shared {
 
     pub(crate) fn tell(&self, ended: Ended, verdict: Verdict, payload: &[u8]) {
         if ended.detached && verdict != Verdict::Replied(Status::Done) {
-            let error = error_of(ended.name, verdict, payload, Duration::ZERO);
+            let error = error_of(ended.name, verdict, payload, ended.timeout);
             tracing::error!(task = ended.name, %error, "a task that nobody awaits has failed");
         }
         if let Some(waker) = ended.waker {

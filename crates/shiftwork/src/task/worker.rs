@@ -70,7 +70,7 @@ pub struct TaskLoop<S> {
     state: Arc<S>,
     options: LoopOptions,
     control: TaskControl,
-    on_retire: Option<Box<dyn FnOnce() + Send>>,
+    on_retire: Option<Box<dyn FnOnce() + Send + Sync>>,
     /// A packet's buffer that is not in use.
     spare: Vec<u8>,
 }
@@ -109,7 +109,7 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
 
     /// Called once when [`LoopOptions::max_request`] tasks are done: ask the manager for a
     /// successor. The loop goes on until it is told to end.
-    pub fn on_retire(&mut self, callback: impl FnOnce() + Send + 'static) {
+    pub fn on_retire(&mut self, callback: impl FnOnce() + Send + Sync + 'static) {
         self.on_retire = Some(Box::new(callback));
     }
 
