@@ -1,4 +1,6 @@
 //! Shiftwork.
+pub mod cli;
 pub mod session;
+pub mod settings;
 pub mod tcp;
 pub mod websocket;
