@@ -1,0 +1,132 @@
+//! What an application implements, and how a worker drives it without knowing its types.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::connection::{Connection, TcpFraming};
+use super::framing::Framing;
+use crate::session::{self, BoxError, CloseReason, Link, Outcome, Service, Start, Transport};
+
+/// An application's handler for raw streams. One value serves all connections of its worker.
+///
+/// An error or a panic in it is logged and closes its connection; other connections and the worker
+/// go on. For one connection nothing is called while another call is running.
+pub trait TcpHandler: Send + Sync + 'static {
+    /// What the application keeps for each connection, and what travels when the connection passes
+    /// to another process. Use `()` for nothing.
+    type Session: Serialize + DeserializeOwned + Default + Send + 'static;
+
+    /// A client has connected. Not called when an open connection arrives from another process. On
+    /// an error the connection is closed, without a call of `close`.
+    fn connect(
+        &self,
+        conn: &mut Connection<Self::Session>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = conn;
+        async { Ok(()) }
+    }
+
+    /// A message has come in: a line without its ending, or bytes (see [`Framing`]). Nothing more is
+    /// read until this one is done.
+    fn receive(
+        &self,
+        conn: &mut Connection<Self::Session>,
+        data: Bytes,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// The connection has ended, for whatever reason; nothing can be sent any more. Called once for
+    /// each connection whose `connect` succeeded, unless it was handed over or cut at a deadline.
+    fn close(
+        &self,
+        conn: &mut Connection<Self::Session>,
+        reason: CloseReason,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (conn, reason);
+        async {}
+    }
+}
+
+/// The future of [`ErasedTcp::serve_erased`].
+type Serving = Pin<Box<dyn Future<Output = Outcome<Box<dyn Transport>>> + Send>>;
+
+/// A [`TcpHandler`] of any type. Made by [`erased`]; run by [`serve`].
+pub trait ErasedTcp: Send + Sync + 'static {
+    /// Serves one connection. Use [`serve`], which gives back a stream of the type that it got.
+    #[doc(hidden)]
+    fn serve_erased(self: Arc<Self>, framing: Framing, start: Start<Box<dyn Transport>>)
+    -> Serving;
+}
+
+/// Makes a handler whose type the worker need not know.
+pub fn erased(handler: impl TcpHandler) -> Arc<dyn ErasedTcp> {
+    Arc::new(Served(handler))
+}
+
+/// Serves one connection until it ends, is cut, or is to be handed over.
+pub async fn serve<S: Transport>(
+    handler: Arc<dyn ErasedTcp>,
+    framing: Framing,
+    start: Start<S>,
+) -> Outcome<S> {
+    session::unbox(handler.serve_erased(framing, start.boxed()).await)
+}
+
+struct Served<H>(H);
+
+impl<H: TcpHandler> ErasedTcp for Served<H> {
+    fn serve_erased(
+        self: Arc<Self>,
+        framing: Framing,
+        start: Start<Box<dyn Transport>>,
+    ) -> Serving {
+        Box::pin(async move {
+            let framing = TcpFraming::new(framing, &start.limits);
+            session::run(&*self, framing, start).await
+        })
+    }
+}
+
+impl<H: TcpHandler> Service for Served<H> {
+    type Framing = TcpFraming;
+    type Session = H::Session;
+    type Connection = Connection<H::Session>;
+
+    fn connection(link: Link<TcpFraming>, session: H::Session) -> Self::Connection {
+        Connection { session, link }
+    }
+
+    fn link(conn: &mut Self::Connection) -> &mut Link<TcpFraming> {
+        &mut conn.link
+    }
+
+    fn session(conn: &Self::Connection) -> &H::Session {
+        &conn.session
+    }
+
+    fn into_link(conn: Self::Connection) -> Link<TcpFraming> {
+        conn.link
+    }
+
+    // The calls stand inside the futures, so that a panic before the first await is caught as well.
+    async fn open(&self, conn: &mut Self::Connection) -> Result<(), BoxError> {
+        self.0.connect(conn).await
+    }
+
+    async fn message(&self, conn: &mut Self::Connection, data: Bytes) -> Result<(), BoxError> {
+        self.0.receive(conn, data).await
+    }
+
+    async fn close(
+        &self,
+        conn: &mut Self::Connection,
+        reason: CloseReason,
+    ) -> Result<(), BoxError> {
+        self.0.close(conn, reason).await;
+        Ok(())
+    }
+}
