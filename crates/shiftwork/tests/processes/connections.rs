@@ -1,6 +1,6 @@
 //! What is not plain HTTP over TCP: WebSocket, the till, Unix sockets; and the limits.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn heard(socket: &mut WebSocket<TcpStream>) -> String {
 }
 
 /// A line to the till and its answer.
-fn ring(till: &mut BufReader<impl std::io::Read + Write>, line: &str) -> String {
+fn ring(till: &mut BufReader<impl Read + Write>, line: &str) -> String {
     till.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
     let mut answer = String::new();
     till.read_line(&mut answer).unwrap();

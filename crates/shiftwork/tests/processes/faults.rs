@@ -7,8 +7,7 @@ use crate::support::shop::{Shop, Site};
 
 /// Starts with the fault, which must fail; then reloads a good server to it, which must fail too.
 fn fails_start_and_reload(fault: &str, cause: &str, timeout: &str) {
-    let said =
-        Site::new().with("app.fault", fault).with("server.start_timeout", timeout).fails();
+    let said = Site::new().with("app.fault", fault).with("server.start_timeout", timeout).fails();
     assert!(said.contains(cause), "the start says {said}");
 
     let mut shop = Site::new().with("server.start_timeout", timeout).start();

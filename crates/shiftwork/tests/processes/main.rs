@@ -14,6 +14,7 @@ mod settings;
 mod shop;
 mod signals;
 mod start;
+mod status;
 mod stop;
 mod support;
 mod tasks;

@@ -195,9 +195,8 @@ fn more_and_fewer_workers_under_load() {
     for (generation, workers) in (2..).zip([4_u32, 1, 3, 2]) {
         shop.put("server.worker_num", workers);
         shop.reload();
-        let status = shop.until("the old generation is gone", |status| {
-            status.role("template").len() == 1
-        });
+        let status =
+            shop.until("the old generation is gone", |status| status.role("template").len() == 1);
         let mut ids: Vec<_> = status.role("worker").iter().filter_map(|w| w.worker_id).collect();
         ids.sort_unstable();
         assert_eq!(ids, (0..workers).collect::<Vec<_>>());

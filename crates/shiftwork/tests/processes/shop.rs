@@ -77,9 +77,15 @@ fn an_order_is_paid_and_shipped() {
     assert_eq!(found.json(), expected);
     let sums = client.get("/orders").unwrap().json();
     assert_eq!(sums, serde_json::json!({"paid": 1, "shipped": 1}));
-    for body in ["", "{", "[]", r#"{"item":"lamp"}"#, r#"{"item":"lamp","quantity":-1}"#,
-        r#"{"item":"","quantity":1}"#, r#"{"item":"lamp","quantity":0}"#]
-    {
+    for body in [
+        "",
+        "{",
+        "[]",
+        r#"{"item":"lamp"}"#,
+        r#"{"item":"lamp","quantity":-1}"#,
+        r#"{"item":"","quantity":1}"#,
+        r#"{"item":"lamp","quantity":0}"#,
+    ] {
         let refused = client.post("/orders", body).unwrap();
         assert_eq!(refused.status, 400, "{body}");
         assert!(refused.json()["error"].is_string(), "{refused:?}");
@@ -94,7 +100,9 @@ fn an_order_is_paid_and_shipped() {
 /// `POST /admin/reload` with these headers.
 fn ask_reload(client: &mut Client, headers: &str) -> crate::support::http::Response {
     client
-        .send(format!("POST /admin/reload HTTP/1.1\r\n{headers}content-length: 0\r\n\r\n").as_bytes())
+        .send(
+            format!("POST /admin/reload HTTP/1.1\r\n{headers}content-length: 0\r\n\r\n").as_bytes(),
+        )
         .unwrap();
     client.receive().unwrap()
 }

@@ -215,8 +215,6 @@ fn when_the_master_is_killed_nothing_is_left() {
         matches!(Client::connect(web), Err(Broken::Refused)).then_some(())
     });
     assert_eq!(slow.receive().unwrap().text(), "done", "work in hand finishes");
-    until("all processes go", || {
-        below(folder.as_path()).into_iter().all(|pid| pid == shop.pid)
-    });
+    until("all processes go", || below(folder.as_path()).into_iter().all(|pid| pid == shop.pid));
     shop.wait();
 }

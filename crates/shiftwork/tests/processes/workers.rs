@@ -56,10 +56,8 @@ fn term_to_all_workers_at_once_loses_nothing() {
 
 #[test]
 fn max_request_recycles_without_a_loss() {
-    let shop = Site::new()
-        .with("server.max_request", 200)
-        .with("server.max_request_grace", 50)
-        .start();
+    let shop =
+        Site::new().with("server.max_request", 200).with("server.max_request_grace", 50).start();
     let load = Load::keep_alive(shop.web(), 6);
     let mut pids: BTreeSet<i32> = BTreeSet::new();
     while pids.len() < 8 {
