@@ -76,9 +76,9 @@ pub(crate) struct Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Sums {
     /// Orders that were paid, shipped or not.
-    pub(crate) paid: u64,
+    pub(crate) paid: i64,
     /// Those of them that were shipped.
-    pub(crate) shipped: u64,
+    pub(crate) shipped: i64,
 }
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
@@ -154,7 +154,7 @@ impl Ledger {
                      FROM orders",
                 )?
                 .query_row([], |row| {
-                    let (paid, unshipped): (u64, u64) = (row.get(0)?, row.get(1)?);
+                    let (paid, unshipped): (i64, i64) = (row.get(0)?, row.get(1)?);
                     Ok(Sums { paid, shipped: paid - unshipped })
                 })
         })
