@@ -1,4 +1,4 @@
-//! x
+//! Shiftwork.
 pub mod session;
 pub mod tcp;
 pub mod websocket;

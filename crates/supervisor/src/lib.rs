@@ -1,5 +1,19 @@
 //! Shiftwork's master and manager: everything that starts, watches and replaces processes, and
 //! nothing that knows what a worker runs.
+//!
+//! [`core`] decides, [`manager`] and [`master`] do, [`protocol`] is what processes say to each
+//! other, [`control`] what commands say to the master.
 
+pub mod control;
+pub mod core;
+pub mod identity;
+mod line;
+pub mod manager;
+pub mod master;
 pub mod protocol;
 pub mod settings;
+
+/// Format of the shared slab that this library writes.
+pub fn slab_format() -> u8 {
+    1
+}

@@ -143,3 +143,20 @@ impl Default for ServerSettings {
         }
     }
 }
+
+/// Names of the settings that differ and that a reload does not reach: they belong to processes
+/// that stay.
+pub fn needs_restart(old: &ServerSettings, new: &ServerSettings) -> Vec<&'static str> {
+    let mut changed = Vec::new();
+    let mut note = |differs: bool, key| {
+        if differs {
+            changed.push(key);
+        }
+    };
+    note(old.daemonize != new.daemonize, "daemonize");
+    note(old.run_dir != new.run_dir, "run_dir");
+    note(old.log_file != new.log_file, "log_file");
+    note(old.pid_file != new.pid_file, "pid_file");
+    note(old.control_socket != new.control_socket, "control_socket");
+    changed
+}

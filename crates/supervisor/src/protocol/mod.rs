@@ -1,6 +1,7 @@
 //! What processes say to each other: typed messages, one per SOCK_SEQPACKET packet, encoded with
 //! postcard behind a version byte.
 
+pub mod master;
 pub mod template;
 pub mod wire;
 pub mod worker;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 pub const VERSION: u8 = 1;
 
 /// Largest packet that is ever sent or accepted, in bytes.
-pub const MAX_PACKET: usize = 64 * 1024;
+pub const MAX_PACKET: usize = 256 * 1024;
 
 /// Why a packet was not understood.
 #[derive(Debug, thiserror::Error)]

@@ -70,8 +70,6 @@ pub enum DrainMode {
     HandOver,
     /// A stop: the accept queues are emptied and answered, idle connections closed.
     Close,
-    /// The listeners are removed but the server goes on: as `Close`.
-    ListenerGone,
 }
 
 /// Manager → worker.
@@ -88,7 +86,7 @@ pub enum ToWorker {
     Drain {
         /// What becomes of open connections.
         mode: DrainMode,
-        /// Names of listeners that the next generation no longer has: their queue is emptied and
+        /// Addresses that the next generation no longer has: their queue is emptied and
         /// answered first, whatever the mode.
         removed: Vec<String>,
         /// Task workers: run what waits in the queue too, until it is empty.

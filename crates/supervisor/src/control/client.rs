@@ -1,0 +1,102 @@
+//! The asking side: what commands use.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Request, Response};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No server listens there.
+    #[error("no server answers at {0}")]
+    NotRunning(String),
+    /// The socket is somebody else's.
+    #[error("not permitted to speak to the server at {0}")]
+    NotPermitted(String),
+    /// The server has gone in the middle of it.
+    #[error("the server closed the control connection without an answer")]
+    Closed,
+    /// The time is over.
+    #[error("no answer within {}", .0.as_secs_f32())]
+    TimedOut(Duration),
+    /// Anything else.
+    #[error("control socket: {0}")]
+    Io(#[from] io::Error),
+    /// The server speaks otherwise.
+    #[error("the server's answer cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+    pid: i32,
+    timeout: Option<Duration>,
+}
+
+impl Client {
+    /// Connects to a control socket.
+    ///
+    /// # Errors
+    /// If nobody listens there, or not for this user.
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let shown = || path.display().to_string();
+        let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::NotRunning(shown())
+            }
+            io::ErrorKind::PermissionDenied => ClientError::NotPermitted(shown()),
+            _ => ClientError::Io(error),
+        })?;
+        let pid = shiftwork_sys::peer::credentials(&stream)?.pid;
+        Ok(Self { stream: BufReader::new(stream), pid, timeout: None })
+    }
+
+    /// The longest wait for each line of the answer. Default: for ever.
+    ///
+    /// # Errors
+    /// If the duration is zero.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.timeout = timeout;
+        self.stream.get_ref().set_read_timeout(timeout)
+    }
+
+    /// The pid of the master, as the kernel knows it.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends the request.
+    ///
+    /// # Errors
+    /// If the server has closed the connection.
+    pub fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line)?;
+        Ok(())
+    }
+
+    /// Reads the next line of the answer.
+    ///
+    /// # Errors
+    /// If the server is gone, silent for too long, or not to be understood.
+    pub fn receive(&mut self) -> Result<Response, ClientError> {
+        let mut line = String::new();
+        match self.stream.read_line(&mut line) {
+            Ok(0) => Err(ClientError::Closed),
+            Ok(_) => Ok(serde_json::from_str(&line)?),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(ClientError::TimedOut(self.timeout.unwrap_or_default()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Err(ClientError::Closed)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What is said over the control socket: one JSON object a line, both ways.
+
+pub mod client;
+pub mod status;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::event::{Scope, Until};
+use crate::core::outcome::{Outcome, Progress};
+use status::Status;
+
+/// A request; one per connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Replace code and settings.
+    Reload {
+        /// Which processes.
+        #[serde(default = "all")]
+        scope: Scope,
+        /// `KEY=VALUE`s that hold from now on.
+        #[serde(default)]
+        set: Vec<String>,
+        /// When to answer.
+        #[serde(default)]
+        until: Until,
+    },
+    /// Stop the server.
+    Stop {
+        /// At once: what is in hand is cut.
+        #[serde(default)]
+        now: bool,
+    },
+    /// Tell how things are.
+    Status {},
+}
+
+fn all() -> Scope {
+    Scope::All
+}
+
+/// A line of the answer; the last one is anything but `Progress`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Response {
+    /// How far a reload is.
+    Progress(Progress),
+    /// What it came to.
+    Outcome(Outcome),
+    /// How things are.
+    Status(Box<Status>),
+    /// The stop has begun; it is over when this process is gone.
+    Stopping {
+        /// The master's pid.
+        pid: i32,
+    },
+    /// The request was refused.
+    Refused {
+        /// Why.
+        reason: String,
+        /// Whether because of who asked.
+        not_permitted: bool,
+    },
+}

@@ -1,0 +1,261 @@
+//! The decisions: `(state, event, now) -> actions`, without a system call.
+//!
+//! [`Core`] knows which generations and children there are and where each stands. Every event
+//! changes that knowledge first; then [`Core::advance`] looks at the whole and decides what
+//! follows. The manager turns the actions into system calls.
+
+pub mod child;
+pub mod event;
+pub mod generation;
+pub mod outcome;
+pub mod respawn;
+
+mod deaths;
+mod forks;
+mod hooks;
+mod reload;
+mod replace;
+mod retire;
+mod stop;
+mod templates;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::protocol::template::Kind;
+use crate::settings::ServerSettings;
+
+use child::{Child, State};
+use event::{Action, ChildId, Event, Generation, Grace, Millis};
+use generation::{GenerationState, Template};
+use hooks::HookRun;
+use reload::{Request, Run, Waiter};
+use respawn::Backoff;
+use stop::Stop;
+
+/// What goes on.
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    /// Nothing but serving.
+    Idle,
+    /// A new generation's template starts.
+    Starting(Run),
+    /// Its processes start, and take over slot by slot.
+    Replacing(Run),
+    /// The old generation's processes take their slots back.
+    RollingBack(Run),
+    /// On the way to the exit.
+    Stopping(Stop),
+}
+
+/// The pids that hooks are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pids {
+    /// Of the master.
+    pub master: i32,
+    /// Of the manager.
+    pub manager: i32,
+}
+
+/// Everything the decisions rest on.
+#[derive(Debug, Clone)]
+pub struct Core {
+    pids: Pids,
+    /// What holds until a release has said its own.
+    start_timeout: Millis,
+    now: Millis,
+    generations: BTreeMap<Generation, GenerationState>,
+    children: BTreeMap<ChildId, Child>,
+    hooks: BTreeMap<ChildId, HookRun>,
+    /// The generation whose workers serve, and that they are respawned from.
+    workers: Option<Generation>,
+    /// The same for task workers; differs after USR2.
+    tasks: Option<Generation>,
+    phase: Phase,
+    waiting: Option<Request>,
+    respawns: Vec<forks::Respawn>,
+    backoffs: BTreeMap<(Generation, Kind, u32), Backoff>,
+    draining: Vec<(Waiter, outcome::Outcome)>,
+    greeted: bool,
+    next_child: ChildId,
+    next_generation: Generation,
+    out: Vec<Action>,
+}
+
+impl Core {
+    /// A core that has not started anything. `start_timeout` holds for the first release, until
+    /// that has said its own.
+    pub fn new(pids: Pids, start_timeout: std::time::Duration) -> Self {
+        Self {
+            pids,
+            start_timeout: millis(start_timeout),
+            now: 0,
+            generations: BTreeMap::new(),
+            children: BTreeMap::new(),
+            hooks: BTreeMap::new(),
+            workers: None,
+            tasks: None,
+            phase: Phase::Idle,
+            waiting: None,
+            respawns: Vec::new(),
+            backoffs: BTreeMap::new(),
+            draining: Vec::new(),
+            greeted: false,
+            next_child: 1,
+            next_generation: 1,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes in an event and answers with what is to be done, in this order.
+    pub fn on(&mut self, event: Event, now: Millis) -> Vec<Action> {
+        self.now = now;
+        match event {
+            Event::Reload { ticket, scope, overrides, until } => {
+                self.reload_asked(ticket, scope, overrides, until);
+            }
+            Event::Stop => self.stop_asked(),
+            Event::Quit => self.quit_asked(),
+            Event::Retire { child, reason } => self.retire_asked(child, &reason),
+            Event::Hello { generation, hello } => self.hello(generation, *hello),
+            Event::Bound { generation } => self.bound(generation),
+            Event::NotBound { generation, reason } => self.not_bound(generation, reason),
+            Event::Loaded { generation } => self.loaded(generation),
+            Event::TemplateFailed { generation, reason } => {
+                self.template_failed(generation, reason);
+            }
+            Event::TemplateGone { generation, ended } => self.template_gone(generation, ended),
+            Event::Forked { child, pid } => self.forked(child, pid),
+            Event::NotForked { child, reason } => self.not_forked(child, reason),
+            Event::Ready { child } => self.ready(child),
+            Event::Failed { child, reason } => self.failed(child, reason),
+            Event::Serving { child } => self.serving(child),
+            Event::Gone { child, ended, tasks_wait } => self.gone(child, ended, tasks_wait),
+            Event::Tick => {}
+        }
+        self.advance();
+        std::mem::take(&mut self.out)
+    }
+
+    /// Decides what follows from where everything stands.
+    fn advance(&mut self) {
+        self.pass_deadlines();
+        match self.phase {
+            Phase::Idle => self.begin_waiting(),
+            Phase::Starting(_) => self.advance_starting(),
+            Phase::Replacing(_) => self.advance_replacing(),
+            Phase::RollingBack(_) => self.advance_rolling_back(),
+            Phase::Stopping(_) => self.advance_stopping(),
+        }
+        self.fork_what_is_due();
+        self.retire_generations();
+        // A reload may wait for a generation that has just gone.
+        if self.phase == Phase::Idle {
+            self.begin_waiting();
+        }
+    }
+
+    /// The moment at which [`Event::Tick`] is due, if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let run = match &self.phase {
+            Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => run.deadline,
+            Phase::Idle | Phase::Stopping(_) => None,
+        };
+        let kills = self.children.values().filter_map(|child| match child.state {
+            State::Draining { kill_at } => Some(kill_at),
+            _ => None,
+        });
+        let templates = self.generations.values().filter_map(|it| match it.template {
+            Template::Leaving { kill_at } => Some(kill_at),
+            Template::Gone { .. }
+            | Template::Starting
+            | Template::Binding
+            | Template::Loading
+            | Template::Loaded => None,
+        });
+        let respawns = self.respawns.iter().filter_map(|it| self.respawn_due(it));
+        let hooks = self.hooks.values().map(|hook| hook.deadline);
+        run.into_iter().chain(kills).chain(templates).chain(respawns).chain(hooks).min()
+    }
+
+    /// Kills what has had its time.
+    fn pass_deadlines(&mut self) {
+        let now = self.now;
+        for child in self.children.values_mut() {
+            if matches!(child.state, State::Draining { kill_at } if kill_at <= now) {
+                child.kill();
+                self.out.push(Action::Kill {
+                    child: child.id,
+                    reason: Some(format!("{} has not drained in time", child.name())),
+                });
+            }
+        }
+        for (number, generation) in &mut self.generations {
+            if matches!(generation.template, Template::Leaving { kill_at } if kill_at <= now) {
+                generation.template = Template::Leaving { kill_at: Millis::MAX };
+                self.out.push(Action::KillTemplate { generation: *number });
+            }
+        }
+        self.pass_hook_deadlines();
+    }
+
+    /// The settings of the generation whose workers serve.
+    pub fn settings(&self) -> Option<&ServerSettings> {
+        self.workers.and_then(|number| self.settings_of(number))
+    }
+
+    fn settings_of(&self, generation: Generation) -> Option<&ServerSettings> {
+        Some(&self.generations.get(&generation)?.hello.as_ref()?.settings)
+    }
+
+    /// How long processes of a generation may drain.
+    fn grace_of(&self, generation: Generation) -> Grace {
+        let defaults = ServerSettings::default();
+        let settings = self.settings_of(generation).unwrap_or(&defaults);
+        Grace { max_wait: millis(settings.max_wait_time), guard: millis(settings.guard_time) }
+    }
+
+    /// The generation whose workers serve (0: none), for status and answers.
+    pub fn generation(&self) -> Generation {
+        self.workers.unwrap_or(0)
+    }
+
+    /// The children there are.
+    pub fn children(&self) -> impl Iterator<Item = &Child> {
+        self.children.values()
+    }
+
+    /// A child, if it is there still.
+    pub fn child(&self, id: ChildId) -> Option<&Child> {
+        self.children.get(&id)
+    }
+
+    /// The generations there are.
+    pub fn generations(&self) -> impl Iterator<Item = (Generation, &GenerationState)> {
+        self.generations.iter().map(|(number, state)| (*number, state))
+    }
+
+    /// What goes on, in a word: `starting`, `serving`, `reloading`, `stopping`.
+    pub fn state(&self) -> &'static str {
+        match self.phase {
+            _ if self.workers.is_none() && !matches!(self.phase, Phase::Stopping(_)) => "starting",
+            Phase::Idle => "serving",
+            Phase::Starting(_) | Phase::Replacing(_) | Phase::RollingBack(_) => "reloading",
+            Phase::Stopping(_) => "stopping",
+        }
+    }
+
+    fn log(&mut self, text: impl Into<String>) {
+        self.out.push(Action::Log { warning: false, text: text.into() });
+    }
+
+    fn warn(&mut self, text: impl Into<String>) {
+        self.out.push(Action::Log { warning: true, text: text.into() });
+    }
+}
+
+/// A duration of the settings in the core's unit.
+pub(crate) fn millis(duration: std::time::Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX / 4).min(Millis::MAX / 4)
+}

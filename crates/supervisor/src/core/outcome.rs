@@ -1,0 +1,46 @@
+//! What a reload came to, and how far it is meanwhile.
+
+use serde::{Deserialize, Serialize};
+
+/// How a reload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The new generation serves and is the one to respawn from.
+    Committed,
+    /// The new generation had begun to serve; the old one serves again.
+    RolledBack,
+    /// Nothing had changed when it failed.
+    Aborted,
+}
+
+/// The answer to `reload`, and to the first start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How it ended.
+    pub outcome: Verdict,
+    /// The generation that serves now (0: none).
+    pub generation: u64,
+    /// Why it was not committed; empty if it was.
+    pub reason: String,
+    /// What the new code wrote before it was ready, at most the last 64 KiB.
+    pub output: String,
+    /// From the request's turn to its end, in milliseconds.
+    pub duration_ms: u64,
+    /// What the operator should know all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// How far a reload is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// `waiting`, `starting`, `replacing`, `rolling_back`, `draining`.
+    pub phase: String,
+    /// Number of the new generation.
+    pub generation: u64,
+    /// Processes of it that are ready, or old ones that are gone while `draining`.
+    pub done: u32,
+    /// Of how many.
+    pub total: u32,
+}

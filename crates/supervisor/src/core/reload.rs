@@ -1,0 +1,232 @@
+//! A reload from the request to the loaded template, and its outcome.
+//!
+//! ```text
+//! Idle → Starting → Replacing → Idle
+//!            └──────────┴──→ (RollingBack →) Idle
+//! ```
+
+use crate::settings::needs_restart;
+
+use super::child::Purpose;
+use super::event::{Action, Generation, Millis, Scope, Ticket, Until};
+use super::generation::Template;
+use super::outcome::{Outcome, Progress, Verdict};
+use super::stop::Stop;
+use super::{Core, Phase, millis};
+
+/// Somebody who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waiter {
+    pub(super) ticket: Ticket,
+    pub(super) until: Until,
+}
+
+/// A reload that has been asked for and has not begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) scope: Scope,
+    pub(super) overrides: Vec<String>,
+    pub(super) waiters: Vec<Waiter>,
+}
+
+/// A reload under way.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Run {
+    pub(super) generation: Generation,
+    pub(super) scope: Scope,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) began: Millis,
+    /// Until all processes have to be ready; None once that is of no account.
+    pub(super) deadline: Option<Millis>,
+    /// The hook that decides over the start.
+    pub(super) hook: Option<u64>,
+    /// First worker slot of the batch that is being replaced.
+    pub(super) batch: u32,
+    /// Whether the processes of the batch have been forked.
+    pub(super) forked: bool,
+    /// Whether any process of the generation has been told to serve.
+    pub(super) opened: bool,
+    /// Whether the processes of this batch have been told to serve.
+    pub(super) batch_opened: bool,
+    /// Whether any old process has been told to drain.
+    pub(super) drained: bool,
+    /// Processes that were ready at the last report.
+    pub(super) reported: u32,
+    /// Why it is being rolled back.
+    pub(super) failure: String,
+}
+
+impl Core {
+    /// Takes a request: one waits, the last one wins, and all who asked are answered by its run.
+    pub(super) fn reload_asked(
+        &mut self,
+        ticket: Option<Ticket>,
+        scope: Scope,
+        overrides: Vec<String>,
+        until: Until,
+    ) {
+        let waiter = ticket.map(|ticket| Waiter { ticket, until });
+        if matches!(self.phase, Phase::Stopping(_)) {
+            let outcome = self.outcome(Verdict::Aborted, "the server is stopping", self.now);
+            self.out.push(Action::Finish { tickets: ticket.into_iter().collect(), outcome });
+            return;
+        }
+        let request = self.waiting.get_or_insert(Request {
+            scope,
+            overrides: Vec::new(),
+            waiters: Vec::new(),
+        });
+        if scope == Scope::All {
+            request.scope = Scope::All;
+        }
+        request.overrides.extend(overrides);
+        request.waiters.extend(waiter);
+        if self.phase != Phase::Idle {
+            let progress = Progress { phase: "waiting".into(), generation: 0, done: 0, total: 0 };
+            let tickets = ticket.into_iter().collect();
+            self.out.push(Action::Progress { tickets, progress });
+        }
+    }
+
+    /// Begins what waits, unless too many generations live.
+    pub(super) fn begin_waiting(&mut self) {
+        if self.waiting.is_none() || !self.make_room() {
+            return;
+        }
+        let Some(request) = self.waiting.take() else { return };
+        let generation = self.new_generation(request.overrides);
+        let start_timeout =
+            self.settings().map_or(self.start_timeout, |it| millis(it.start_timeout));
+        self.log(match (self.workers, request.scope) {
+            (None, _) => format!("starting generation {generation}"),
+            (_, Scope::All) => format!("reloading: generation {generation} starts"),
+            (_, Scope::Tasks) => {
+                format!("reloading task workers: generation {generation} starts")
+            }
+        });
+        self.phase = Phase::Starting(Run {
+            generation,
+            scope: request.scope,
+            waiters: request.waiters,
+            began: self.now,
+            deadline: Some(self.now + start_timeout),
+            hook: None,
+            batch: 0,
+            forked: false,
+            opened: false,
+            batch_opened: false,
+            drained: false,
+            reported: 0,
+            failure: String::new(),
+        });
+        self.report("starting", 0, 0);
+    }
+
+    /// Goes on as soon as the template is loaded and `on_start` has returned.
+    pub(super) fn advance_starting(&mut self) {
+        let Phase::Starting(run) = &mut self.phase else { return };
+        let Some(state) = self.generations.get(&run.generation) else { return };
+        if let Some(hello) = &state.hello {
+            run.deadline = Some(run.began + millis(hello.settings.start_timeout));
+        }
+        if run.deadline.is_some_and(|deadline| deadline <= self.now) {
+            let during = match state.template {
+                Template::Starting => "the release has not called run()",
+                Template::Binding => "its addresses are not bound",
+                Template::Loading => "preload has not returned",
+                _ => "on_start has not returned",
+            };
+            self.fail_run(format!("start_timeout has passed: {during}"));
+        } else if state.template == Template::Loaded && run.hook.is_none() {
+            let run = run.clone();
+            self.phase = Phase::Replacing(run);
+            self.advance_replacing();
+        }
+    }
+
+    /// Ends the run under way as failed: the old generation serves, or is brought back.
+    pub(super) fn fail_run(&mut self, reason: String) {
+        let (Phase::Starting(run) | Phase::Replacing(run)) = &self.phase else { return };
+        let mut run = run.clone();
+        run.failure = reason;
+        if self.workers.is_none() {
+            self.fail_start(run);
+        } else if run.drained {
+            self.begin_rolling_back(run);
+        } else {
+            let verdict = if run.opened { Verdict::RolledBack } else { Verdict::Aborted };
+            self.leave_generation(run.generation);
+            self.finish(run, verdict);
+        }
+    }
+
+    /// The very first generation has failed: everything goes, then the exit.
+    fn fail_start(&mut self, run: Run) {
+        let generation = run.generation;
+        self.finish(run, Verdict::Aborted);
+        self.leave_generation(generation);
+        self.phase = Phase::Stopping(Stop::failed_start());
+    }
+
+    /// Ends a run and answers.
+    pub(super) fn finish(&mut self, run: Run, verdict: Verdict) {
+        let mut outcome = self.outcome(verdict, &run.failure, run.began);
+        if verdict == Verdict::Committed {
+            outcome.warnings = self.changes_that_wait(run.generation);
+        }
+        let (later, now): (Vec<_>, Vec<_>) = run
+            .waiters
+            .into_iter()
+            .partition(|waiter| verdict == Verdict::Committed && waiter.until == Until::Drained);
+        self.draining.extend(later.into_iter().map(|waiter| (waiter, outcome.clone())));
+        let tickets = now.into_iter().map(|waiter| waiter.ticket).collect();
+        self.out.push(Action::Finish { tickets, outcome });
+        self.phase = Phase::Idle;
+    }
+
+    pub(super) fn outcome(&self, verdict: Verdict, reason: &str, began: Millis) -> Outcome {
+        Outcome {
+            outcome: verdict,
+            generation: self.generation(),
+            reason: reason.to_owned(),
+            output: String::new(),
+            duration_ms: self.now.saturating_sub(began),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Settings that this generation has changed and that a reload does not reach.
+    fn changes_that_wait(&self, generation: Generation) -> Vec<String> {
+        let before = self
+            .generations
+            .range(..generation)
+            .next_back()
+            .and_then(|(number, _)| self.settings_of(*number));
+        match (before, self.settings_of(generation)) {
+            (Some(before), Some(after)) => needs_restart(before, after)
+                .into_iter()
+                .map(|key| format!("server.{key} has changed; that takes effect at the next start"))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Tells those who wait how far the run is.
+    pub(super) fn report(&mut self, phase: &str, done: u32, total: u32) {
+        let (Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run)) = &self.phase
+        else {
+            return;
+        };
+        let tickets: Vec<_> = run.waiters.iter().map(|waiter| waiter.ticket).collect();
+        let progress = Progress { phase: phase.into(), generation: run.generation, done, total };
+        if !tickets.is_empty() {
+            self.out.push(Action::Progress { tickets, progress });
+        }
+    }
+
+    /// Whether a respawned or succeeding child belongs to a reload that has not let it serve.
+    pub(super) fn fails_run(&self, generation: Generation, purpose: Purpose) -> bool {
+        purpose == Purpose::Reload
+            && matches!(&self.phase, Phase::Replacing(run) if run.generation == generation)
+    }
+}

@@ -1,0 +1,318 @@
+//! The change of hands: new processes become ready, serve, and only then the old ones drain.
+
+use crate::protocol::template::{HookName, Kind};
+use crate::protocol::worker::DrainMode;
+
+use super::child::{Child, Purpose, State};
+use super::event::{Action, ChildId, Generation, Millis, Scope};
+use super::generation::Template;
+use super::outcome::Verdict;
+use super::reload::Run;
+use super::{Core, Phase};
+
+impl Core {
+    /// Forks a batch, waits until all of it is ready, lets it serve, drains what it replaces.
+    pub(super) fn advance_replacing(&mut self) {
+        loop {
+            let Phase::Replacing(run) = &self.phase else { return };
+            let run = run.clone();
+            if !run.forked {
+                self.fork_batch(&run);
+                self.change_run(|run| run.forked = true);
+                continue;
+            }
+            let batch = self.batch(&run);
+            let ready = self.count_ready(run.generation);
+            if ready != run.reported {
+                self.change_run(|run| run.reported = ready);
+                let (workers, tasks) = self.wanted(&run);
+                self.report("replacing", ready, workers + tasks);
+            }
+            if run.deadline.is_some_and(|deadline| deadline <= self.now) {
+                self.fail_run(format!(
+                    "start_timeout has passed: {} not ready",
+                    self.late(&batch).join(", ")
+                ));
+                return;
+            }
+            if !run.batch_opened {
+                if batch.iter().any(|child| child.state != State::Ready) || self.is_short(&run) {
+                    return;
+                }
+                for child in batch {
+                    self.open(child.id);
+                }
+                self.change_run(|run| {
+                    run.opened = true;
+                    run.batch_opened = true;
+                });
+                continue;
+            }
+            if self.is_short(&run) || batch.iter().any(|child| !child.is_serving()) {
+                return;
+            }
+            if !self.next_batch(&run) {
+                return;
+            }
+        }
+    }
+
+    /// Hands the slots of a serving batch over, and tells whether another batch follows.
+    fn next_batch(&mut self, run: &Run) -> bool {
+        let (workers, _) = self.wanted(run);
+        let end = self.batch_end(run);
+        if run.scope == Scope::All && end < workers {
+            self.drain_old_workers(run, |worker_id| worker_id < end);
+            self.change_run(|run| {
+                run.batch = end;
+                run.forked = false;
+                run.batch_opened = false;
+                run.drained = true;
+            });
+            return true;
+        }
+        self.commit(run);
+        false
+    }
+
+    /// The new generation is the one in force from here on.
+    fn commit(&mut self, run: &Run) {
+        let first = self.workers.is_none();
+        let generation = run.generation;
+        let before = self.workers;
+        self.tasks = Some(generation);
+        if run.scope == Scope::All {
+            self.workers = Some(generation);
+        }
+        let stays = |kind: Kind, of: Generation| {
+            of == generation || (run.scope == Scope::Tasks && kind == Kind::Worker)
+        };
+        self.respawns.retain(|it| stays(it.kind, it.generation));
+        self.backoffs.retain(|(of, kind, _), _| stays(*kind, *of));
+        match run.scope {
+            Scope::All => self.drain_old_workers(run, |_| true),
+            Scope::Tasks => self.drain_old_task_workers(run, before),
+        }
+        self.out.push(Action::Commit { generation, scope: run.scope });
+        self.finish(run.clone(), Verdict::Committed);
+        if first {
+            let _ = self.run_hook(generation, HookName::OnManagerStart, None);
+        }
+    }
+
+    fn drain_old_workers(&mut self, run: &Run, which: impl Fn(u32) -> bool) {
+        let old: Vec<ChildId> = self
+            .children
+            .values()
+            .filter(|it| it.kind == Kind::Worker && it.generation != run.generation)
+            .filter(|it| it.is_staying() && which(it.worker_id))
+            .map(|it| it.id)
+            .collect();
+        for id in old {
+            self.drain_or_kill(id, DrainMode::HandOver, false);
+        }
+    }
+
+    /// USR2: the queue goes on, and is left to the new ones, if there are any.
+    fn drain_old_task_workers(&mut self, run: &Run, queue: Option<Generation>) {
+        let (_, wanted) = self.wanted(run);
+        let old: Vec<ChildId> = self
+            .children
+            .values()
+            .filter(|it| it.kind == Kind::TaskWorker && it.generation != run.generation)
+            .filter(|it| it.is_staying() && Some(it.queue) == queue)
+            .map(|it| it.id)
+            .collect();
+        for id in old {
+            self.drain_or_kill(id, DrainMode::HandOver, wanted == 0);
+        }
+    }
+
+    /// Drains a child that has served; one that has not is of no use to anybody.
+    pub(super) fn drain_or_kill(&mut self, id: ChildId, mode: DrainMode, finish_queue: bool) {
+        let Some(child) = self.children.get(&id) else { return };
+        let grace = self.grace_of(child.generation);
+        let now = self.now;
+        let Some(child) = self.children.get_mut(&id) else { return };
+        match child.state {
+            State::Opening | State::Serving => {
+                child.drain(now + grace.max_wait + grace.guard + super::stop::LAST_WORDS);
+                self.out.push(Action::Drain { child: id, mode, finish_queue, grace });
+            }
+            State::Forking | State::Starting | State::Ready => {
+                child.kill();
+                self.out.push(Action::Kill { child: id, reason: None });
+            }
+            State::Draining { .. } | State::Killed => {}
+        }
+    }
+
+    /// The one that a successor has replaced.
+    pub(super) fn drain_replaced(&mut self, id: ChildId) {
+        self.drain_or_kill(id, DrainMode::HandOver, false);
+    }
+
+    pub(super) fn begin_rolling_back(&mut self, mut run: Run) {
+        run.deadline = None;
+        self.warn(format!("rolling back generation {}: {}", run.generation, run.failure));
+        let Some(old) = self.workers else { return };
+        let slots = self.settings_of(old).map_or(0, |settings| settings.worker_num);
+        for worker_id in 0..slots {
+            if self.staying(old, Kind::Worker, worker_id).is_none()
+                && !self.respawns.iter().any(|it| {
+                    it.generation == old && it.kind == Kind::Worker && it.worker_id == worker_id
+                })
+            {
+                self.respawn_now(old, Kind::Worker, worker_id);
+            }
+        }
+        self.phase = Phase::RollingBack(run);
+        self.report("rolling_back", 0, slots);
+    }
+
+    /// Ends when every slot is the old generation's again.
+    pub(super) fn advance_rolling_back(&mut self) {
+        let Phase::RollingBack(run) = &self.phase else { return };
+        let run = run.clone();
+        let Some(old) = self.workers else { return };
+        let slots = self.settings_of(old).map_or(0, |settings| settings.worker_num);
+        let back =
+            |worker_id| self.staying(old, Kind::Worker, worker_id).is_some_and(Child::is_serving);
+        if (0..slots).all(back) {
+            self.leave_generation(run.generation);
+            self.finish(run, Verdict::RolledBack);
+        }
+    }
+
+    /// Everything of a generation that has failed goes.
+    pub(super) fn leave_generation(&mut self, generation: Generation) {
+        self.respawns.retain(|it| it.generation != generation);
+        let all: Vec<ChildId> = self
+            .children
+            .values()
+            .filter(|it| it.generation == generation && it.is_staying())
+            // Serving task workers of a queue of their own go when its senders have gone.
+            .filter(|it| {
+                it.kind == Kind::Worker || it.state != State::Serving || it.queue != generation
+            })
+            .map(|it| it.id)
+            .collect();
+        for id in all {
+            self.drain_or_kill(id, DrainMode::HandOver, false);
+        }
+        if let Some(state) = self.generations.get_mut(&generation)
+            && matches!(state.template, Template::Starting | Template::Binding | Template::Loading)
+        {
+            state.template = Template::Leaving { kill_at: Millis::MAX };
+            self.out.push(Action::KillTemplate { generation });
+        }
+    }
+
+    fn fork_batch(&mut self, run: &Run) {
+        let generation = run.generation;
+        let (_, tasks) = self.wanted(run);
+        let queue = match run.scope {
+            Scope::All => generation,
+            Scope::Tasks => self.workers.unwrap_or(generation),
+        };
+        if run.batch == 0 {
+            let first = self.first_task_worker_id(run);
+            for worker_id in first..first + tasks {
+                self.fork(generation, queue, Kind::TaskWorker, worker_id, Purpose::Reload);
+            }
+        }
+        if run.scope == Scope::All {
+            for worker_id in run.batch..self.batch_end(run) {
+                self.fork(generation, queue, Kind::Worker, worker_id, Purpose::Reload);
+            }
+        }
+    }
+
+    /// Task worker ids follow those of the workers that they serve.
+    fn first_task_worker_id(&self, run: &Run) -> u32 {
+        let workers = match run.scope {
+            Scope::All => Some(run.generation),
+            Scope::Tasks => self.workers,
+        };
+        workers.and_then(|it| self.settings_of(it)).map_or(0, |settings| settings.worker_num)
+    }
+
+    /// How many workers and task workers the run is to bring.
+    fn wanted(&self, run: &Run) -> (u32, u32) {
+        let Some(settings) = self.settings_of(run.generation) else { return (0, 0) };
+        match run.scope {
+            Scope::All => (settings.worker_num, settings.task_worker_num),
+            Scope::Tasks => (0, settings.task_worker_num),
+        }
+    }
+
+    fn batch_end(&self, run: &Run) -> u32 {
+        let (workers, _) = self.wanted(run);
+        let parallel = self.settings_of(run.generation).map_or(0, |it| it.reload_parallel);
+        if parallel == 0 { workers } else { run.batch.saturating_add(parallel).min(workers) }
+    }
+
+    /// The staying children that the current batch is about.
+    fn batch(&self, run: &Run) -> Vec<Child> {
+        let end = self.batch_end(run);
+        self.children
+            .values()
+            .filter(|it| it.generation == run.generation && it.is_staying())
+            .filter(|it| match it.kind {
+                Kind::Worker => (run.batch..end).contains(&it.worker_id),
+                Kind::TaskWorker => run.batch == 0,
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Whether one of the batch is missing, because it died and waits to be forked again.
+    fn is_short(&self, run: &Run) -> bool {
+        let (_, tasks) = self.wanted(run);
+        let workers = match run.scope {
+            Scope::All => self.batch_end(run) - run.batch,
+            Scope::Tasks => 0,
+        };
+        let expected = workers + if run.batch == 0 { tasks } else { 0 };
+        (self.batch(run).len() as u32) < expected
+    }
+
+    fn count_ready(&self, generation: Generation) -> u32 {
+        let ready = |it: &&Child| {
+            it.generation == generation
+                && matches!(it.state, State::Ready | State::Opening | State::Serving)
+        };
+        self.children.values().filter(ready).count() as u32
+    }
+
+    fn late(&self, batch: &[Child]) -> Vec<String> {
+        batch
+            .iter()
+            .filter(|it| matches!(it.state, State::Forking | State::Starting))
+            .map(Child::name)
+            .collect()
+    }
+
+    fn open(&mut self, id: ChildId) {
+        if let Some(child) = self.children.get_mut(&id)
+            && child.open()
+        {
+            self.out.push(Action::Serve { child: id });
+        }
+    }
+
+    /// The child that stands for a slot of a generation.
+    pub(super) fn staying(&self, generation: Generation, kind: Kind, id: u32) -> Option<&Child> {
+        self.children.values().find(|it| {
+            it.generation == generation && it.kind == kind && it.worker_id == id && it.is_staying()
+        })
+    }
+
+    fn change_run(&mut self, change: impl FnOnce(&mut Run)) {
+        if let Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) =
+            &mut self.phase
+        {
+            change(run);
+        }
+    }
+}

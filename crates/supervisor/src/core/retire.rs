@@ -1,0 +1,147 @@
+//! The end of generations that nobody needs any more.
+
+use crate::protocol::template::Kind;
+use crate::protocol::worker::DrainMode;
+
+use super::child::State;
+use super::event::{Action, ChildId, Generation, Grace, Millis};
+use super::generation::Template;
+use super::stop::LAST_WORDS;
+use super::{Core, Phase};
+
+/// A template has this long to exit.
+const TEMPLATE_EXIT: Millis = 5_000;
+
+impl Core {
+    /// Whether a generation is neither in force nor on its way to be.
+    fn is_retired(&self, generation: Generation) -> bool {
+        let running = match &self.phase {
+            Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => {
+                run.generation == generation
+            }
+            Phase::Idle => false,
+            // At a stop the order is the stop's own.
+            Phase::Stopping(_) => return false,
+        };
+        self.workers != Some(generation) && self.tasks != Some(generation) && !running
+    }
+
+    /// Task workers without senders drain, templates without work exit, and what is empty is
+    /// forgotten.
+    pub(super) fn retire_generations(&mut self) {
+        let idle: Vec<ChildId> = self
+            .children
+            .values()
+            .filter(|it| it.kind == Kind::TaskWorker && it.is_staying())
+            .filter(|it| self.is_retired(it.queue) && !self.has_senders(it.queue))
+            .map(|it| it.id)
+            .collect();
+        for id in idle {
+            // One that has just been forked for what waits in the queue must get to serve first.
+            if self.children.get(&id).is_some_and(|it| it.state == State::Serving) {
+                self.drain_or_kill(id, DrainMode::HandOver, true);
+            }
+        }
+        let retired: Vec<Generation> =
+            self.generations.keys().copied().filter(|number| self.is_retired(*number)).collect();
+        for generation in retired {
+            self.retire(generation);
+        }
+        self.answer_drained();
+    }
+
+    fn retire(&mut self, generation: Generation) {
+        let forks = self.children.values().any(|it| it.generation == generation && it.is_staying())
+            || self.respawns.iter().any(|it| it.generation == generation)
+            || self.children.values().any(|it| {
+                it.generation == generation
+                    && it.kind == Kind::TaskWorker
+                    && it.state != State::Killed
+            });
+        let lives =
+            self.children.values().any(|it| it.generation == generation || it.queue == generation);
+        let now = self.now;
+        let Some(state) = self.generations.get_mut(&generation) else { return };
+        match state.template {
+            Template::Gone { .. } if !lives && !forks => {
+                self.generations.remove(&generation);
+                self.out.push(Action::Forget { generation });
+            }
+            Template::Gone { .. } | Template::Leaving { .. } => {}
+            _ if !forks => {
+                state.template = Template::Leaving { kill_at: now + TEMPLATE_EXIT };
+                self.out.push(Action::ExitTemplate { generation });
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes sure that one more generation may live; if not, brings the oldest one's deadline
+    /// forward and says no.
+    pub(super) fn make_room(&mut self) -> bool {
+        let limit = self.settings().map_or(usize::MAX, |it| it.max_generations.max(2) as usize);
+        let living = |number: &Generation| {
+            self.children.values().any(|it| it.generation == *number)
+                || Some(*number) == self.workers
+                || Some(*number) == self.tasks
+        };
+        let alive: Vec<Generation> = self.generations.keys().copied().filter(living).collect();
+        if alive.len() < limit {
+            return true;
+        }
+        let oldest = alive.into_iter().find(|number| self.is_retired(*number));
+        let Some(oldest) = oldest else { return true };
+        if self
+            .generations
+            .get_mut(&oldest)
+            .is_some_and(|it| !std::mem::replace(&mut it.hurried, true))
+        {
+            self.warn(format!(
+                "generation {oldest} has to go: {limit} generations live (max_generations)"
+            ));
+            self.hurry(oldest);
+        }
+        false
+    }
+
+    /// Draining processes of a generation get no more time than guarded sections have.
+    fn hurry(&mut self, generation: Generation) {
+        let grace = Grace { max_wait: 0, guard: self.grace_of(generation).guard };
+        let kill_at = self.now + grace.guard + LAST_WORDS;
+        for child in self.children.values_mut().filter(|it| it.generation == generation) {
+            if child.state != State::Killed {
+                child.drain(kill_at);
+                self.out.push(Action::Drain {
+                    child: child.id,
+                    mode: DrainMode::HandOver,
+                    finish_queue: child.kind == Kind::TaskWorker,
+                    grace,
+                });
+            }
+        }
+    }
+
+    /// Answers those who wait until the old generations are gone.
+    fn answer_drained(&mut self) {
+        if self.draining.is_empty() {
+            return;
+        }
+        let stopping = matches!(self.phase, Phase::Stopping(_));
+        // After USR2 the workers of an older generation stay; all else that is older has to go.
+        let drains = |generation: Generation| {
+            self.children.values().any(|it| {
+                it.generation < generation
+                    && !(it.kind == Kind::Worker && self.workers == Some(it.generation))
+            })
+        };
+        let (done, rest): (Vec<_>, Vec<_>) = self
+            .draining
+            .iter()
+            .cloned()
+            .partition(|(_, outcome)| stopping || !drains(outcome.generation));
+        self.draining = rest;
+        for (waiter, outcome) in done {
+            self.out.push(Action::Finish { tickets: vec![waiter.ticket], outcome });
+        }
+    }
+}

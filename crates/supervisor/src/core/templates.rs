@@ -1,0 +1,157 @@
+//! What templates say, and how they end.
+
+use crate::protocol::template::{Formats, Hello, HookName};
+use crate::slab_format;
+
+use super::event::{Action, Ended, Generation};
+use super::generation::Template;
+use super::{Core, Phase};
+
+impl Core {
+    /// A template has said what its release is.
+    pub(super) fn hello(&mut self, generation: Generation, hello: Hello) {
+        let unreadable = self.unreadable(generation, &hello);
+        let Some(state) = self.generations.get_mut(&generation) else { return };
+        if state.template != Template::Starting {
+            return;
+        }
+        // A template that is executed once more is the same release: what was said first holds.
+        if state.hello.is_none() {
+            state.hello = Some(hello);
+        }
+        state.template = Template::Binding;
+        let bound = state.bound;
+        if let Some(reason) = unreadable {
+            self.template_failed(generation, reason);
+        } else if bound || !self.is_full_run(generation) {
+            self.bound(generation);
+        } else {
+            self.out.push(Action::Bind { generation });
+        }
+    }
+
+    /// Why processes of this release and those that serve could not work together.
+    fn unreadable(&self, generation: Generation, hello: &Hello) -> Option<String> {
+        let reads =
+            |formats: &Formats, version: u8| (formats.oldest..=formats.newest).contains(&version);
+        if !reads(&hello.slab, slab_format()) {
+            return Some(format!(
+                "the release reads the shared slab in formats {} to {}, this server has format {}",
+                hello.slab.oldest,
+                hello.slab.newest,
+                slab_format()
+            ));
+        }
+        let current = self.workers.filter(|current| *current != generation)?;
+        let serving = self.generations.get(&current)?.hello.as_ref()?;
+        let written = serving.hand_over.newest;
+        (!reads(&hello.hand_over, written)).then(|| {
+            format!(
+                "the serving release hands connections over in format {written}, the new one \
+                 reads {} to {}",
+                hello.hand_over.oldest, hello.hand_over.newest
+            )
+        })
+    }
+
+    /// Whether addresses matter to this generation: not if only task workers are replaced.
+    fn is_full_run(&self, generation: Generation) -> bool {
+        match &self.phase {
+            Phase::Starting(run) => {
+                run.generation == generation && run.scope == super::event::Scope::All
+            }
+            _ => false,
+        }
+    }
+
+    /// The master holds the addresses of a generation: `preload` may run.
+    pub(super) fn bound(&mut self, generation: Generation) {
+        let Some(state) = self.generations.get_mut(&generation) else { return };
+        if state.template == Template::Binding {
+            state.template = Template::Loading;
+            state.bound = true;
+            self.out.push(Action::Load { generation });
+        }
+    }
+
+    /// The master could not bind.
+    pub(super) fn not_bound(&mut self, generation: Generation, reason: String) {
+        self.template_failed(generation, reason);
+    }
+
+    /// `preload` has returned.
+    pub(super) fn loaded(&mut self, generation: Generation) {
+        let Some(state) = self.generations.get_mut(&generation) else { return };
+        if state.template != Template::Loading {
+            return;
+        }
+        state.template = Template::Loaded;
+        state.deaths = super::Backoff::default();
+        if let Phase::Starting(run) = &mut self.phase
+            && run.generation == generation
+            && !self.greeted
+        {
+            self.greeted = true;
+            let hook = self.run_hook(generation, HookName::OnStart, None);
+            if let Phase::Starting(run) = &mut self.phase {
+                run.hook = hook;
+            }
+        }
+    }
+
+    /// A template gives up. Its end follows, or has come already.
+    pub(super) fn template_failed(&mut self, generation: Generation, reason: String) {
+        let Some(state) = self.generations.get_mut(&generation) else { return };
+        state.failure = Some(reason.clone());
+        if self.is_starting(generation) {
+            self.fail_run(reason);
+        } else {
+            self.out.push(Action::KillTemplate { generation });
+        }
+    }
+
+    /// A template process is gone.
+    pub(super) fn template_gone(&mut self, generation: Generation, ended: Ended) {
+        let Some(state) = self.generations.get_mut(&generation) else { return };
+        let was = state.template;
+        let wait = state.deaths.died(None);
+        state.template = Template::Gone { retry_at: self.now + wait };
+        let failure = state.failure.take();
+        if matches!(was, Template::Leaving { .. } | Template::Gone { .. }) {
+            return;
+        }
+        let said = match (was, failure) {
+            (_, Some(failure)) => failure,
+            (Template::Loaded, None) => format!("the template {ended}"),
+            (_, None) => format!("the template {ended} before it was ready"),
+        };
+        let orphans: Vec<_> = self
+            .children
+            .values()
+            .filter(|it| it.generation == generation && it.pid.is_none())
+            .map(|it| it.id)
+            .collect();
+        if self.is_starting(generation) {
+            self.fail_run(said);
+        } else {
+            self.warn(format!("{said} (gen {generation})"));
+        }
+        for child in orphans {
+            self.not_forked(child, "the template is gone".into());
+        }
+        // An idle template is missed only at the next death; have it back before that.
+        let needed = self.workers == Some(generation) || self.tasks == Some(generation);
+        if needed && wait == 0 && !matches!(self.phase, Phase::Stopping(_)) {
+            self.execute_again(generation);
+        }
+    }
+
+    /// Whether the run under way is this generation's, and it has not served yet.
+    fn is_starting(&self, generation: Generation) -> bool {
+        match &self.phase {
+            Phase::Starting(run) => run.generation == generation,
+            Phase::Replacing(run) => run.generation == generation && !run.opened,
+            _ => false,
+        }
+    }
+}

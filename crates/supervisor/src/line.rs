@@ -1,0 +1,94 @@
+//! A socket between two processes: messages out, with a queue for when it is full, and in.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use serde::Serialize;
+use shiftwork_sys::socket::Channel;
+
+use crate::protocol::wire;
+
+/// A socket to a process, with what could not be sent yet.
+#[derive(Debug)]
+pub struct Line {
+    channel: Channel,
+    waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+}
+
+/// More messages than this can only mean that the other side has stopped reading.
+const MOST_WAITING: usize = 16 * 1024;
+
+impl Line {
+    /// Takes over a socket.
+    pub fn new(channel: Channel) -> Self {
+        Self { channel, waiting: VecDeque::new() }
+    }
+
+    /// The socket, to wait on.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Whether something waits until the other side reads.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Sends a message, or keeps it until the socket takes it. A peer that is gone is no error
+    /// here: its end is learned by other means.
+    pub fn send<T: Serialize>(&mut self, message: &T, fds: Vec<OwnedFd>) {
+        match wire::encode(message) {
+            Ok(bytes) if self.waiting.len() < MOST_WAITING => {
+                self.waiting.push_back((bytes, fds));
+                self.flush();
+            }
+            Ok(_) => tracing::warn!("a process does not read what it is told"),
+            Err(error) => tracing::error!("cannot encode a message: {error}"),
+        }
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub fn flush(&mut self) {
+        while let Some((bytes, fds)) = self.waiting.front() {
+            let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            match self.channel.send(bytes, &borrowed) {
+                Ok(()) => {
+                    self.waiting.pop_front();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.waiting.clear();
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What a line has brought.
+#[derive(Debug)]
+pub enum Heard<T> {
+    /// A message, with its descriptors.
+    Message(T, Vec<OwnedFd>),
+    /// The other side has closed.
+    End,
+    /// Nothing for now.
+    Nothing,
+}
+
+/// Reads one message.
+pub fn hear<T: serde::de::DeserializeOwned>(channel: &Channel, buffer: &mut [u8]) -> Heard<T> {
+    loop {
+        match channel.recv(buffer) {
+            Ok(received) if received.len == 0 && received.fds.is_empty() => return Heard::End,
+            Ok(received) => match wire::decode(&buffer[..received.len]) {
+                Ok(message) => return Heard::Message(message, received.fds),
+                Err(error) => tracing::warn!("a message that cannot be read was dropped: {error}"),
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Heard::End,
+        }
+    }
+}

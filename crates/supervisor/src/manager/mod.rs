@@ -1,0 +1,438 @@
+//! The manager: starts, watches, replaces. It decides nothing itself: what it hears becomes an
+//! [`Event`], the [`Core`] answers with actions, and [`effects`] carries them out.
+
+mod effects;
+mod output;
+mod process;
+pub mod release;
+mod resources;
+mod rows;
+mod status;
+
+pub use rows::{MANAGER as MANAGER_ROW, MASTER as MASTER_ROW};
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::process::{Exit, reap};
+use shiftwork_sys::signal::{self, SignalFd};
+use shiftwork_sys::slab::Slab;
+use shiftwork_sys::socket::Channel;
+use shiftwork_sys::wait::{Interest, Poller};
+
+use crate::core::event::{ChildId, Ended, Event, Generation, Scope, Ticket, Until};
+use crate::core::{Core, Pids};
+use crate::line::{Heard, Line, hear};
+use crate::protocol::master::{FromManager, START, ToManager, Verb};
+use crate::protocol::template::{FromTemplate, Snapshot};
+use crate::protocol::wire;
+use crate::protocol::worker::{Ask, FromWorker, ToWorker};
+
+use output::Tails;
+use process::{Processes, Whose};
+use release::{Origin, Release};
+use resources::{BoundListener, Queue};
+use rows::Rows;
+
+/// What the manager begins with.
+#[derive(Debug)]
+pub struct Setup {
+    /// The server's name.
+    pub name: String,
+    /// Pid of the master.
+    pub master_pid: i32,
+    /// How the server was started.
+    pub origin: Origin,
+    /// The settings of the start.
+    pub snapshot: Snapshot,
+    /// `start_timeout` until the first release has said its own.
+    pub start_timeout: Duration,
+    /// To the master.
+    pub master: Channel,
+    /// The shared slab.
+    pub slab: Slab,
+    /// The log: what processes get for stdout and stderr.
+    pub log: OwnedFd,
+}
+
+/// Tickets of askers inside workers, told apart from the master's.
+const WORKER_TICKETS: Ticket = 1 << 63;
+
+/// Who asked from inside a worker.
+#[derive(Debug, Clone, Copy)]
+struct Asker {
+    child: ChildId,
+    ticket: u64,
+}
+
+/// The manager's own: everything the core does not need for its decisions.
+#[derive(Debug)]
+pub struct Manager {
+    name: String,
+    origin: Origin,
+    core: Core,
+    master: Line,
+    signals: SignalFd,
+    slab: Slab,
+    log: OwnedFd,
+    rows: Rows,
+    processes: Processes,
+    tails: Tails,
+    releases: BTreeMap<Generation, Release>,
+    /// The settings in force: what the next release starts from.
+    snapshot: Snapshot,
+    listeners: BTreeMap<Generation, Vec<BoundListener>>,
+    queues: BTreeMap<Generation, Queue>,
+    hand_over: (Channel, Channel),
+    /// The generation whose template was executed last, whose output explains a failure.
+    latest: Generation,
+    askers: BTreeMap<Ticket, Asker>,
+    next_ticket: Ticket,
+    events: VecDeque<Event>,
+    started_ms: u64,
+    pids: Pids,
+    memory: status::MemoryCache,
+    exit: Option<i32>,
+}
+
+/// What a descriptor that has become readable stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Master,
+    Template(Generation),
+    TemplateOutput(Generation),
+    Child(ChildId),
+    ChildOutput(ChildId),
+}
+
+/// Runs the manager in this process, and gives back its exit status.
+///
+/// # Errors
+/// If one of its own descriptors cannot be made.
+pub fn run(setup: Setup) -> io::Result<i32> {
+    shiftwork_sys::process::become_subreaper()?;
+    let mut manager = Manager::new(setup)?;
+    manager.take(Event::Reload {
+        ticket: Some(START),
+        scope: Scope::All,
+        overrides: Vec::new(),
+        until: Until::Committed,
+    });
+    loop {
+        manager.work();
+        if let Some(code) = manager.exit {
+            return Ok(code);
+        }
+        for source in manager.wait()? {
+            manager.read(source);
+        }
+        manager.events.push_back(Event::Tick);
+    }
+}
+
+impl Manager {
+    fn new(setup: Setup) -> io::Result<Self> {
+        let signals = SignalFd::new(&[
+            signal::CHLD,
+            signal::TERM,
+            signal::INT,
+            signal::QUIT,
+            signal::HUP,
+            signal::USR1,
+            signal::USR2,
+        ])?;
+        let pids = Pids { master: setup.master_pid, manager: std::process::id().cast_signed() };
+        let rows = Rows::new(&setup.slab);
+        Ok(Self {
+            name: setup.name,
+            origin: setup.origin,
+            core: Core::new(pids, setup.start_timeout),
+            master: Line::new(setup.master),
+            signals,
+            slab: setup.slab,
+            log: setup.log,
+            rows,
+            processes: Processes::default(),
+            tails: Tails::default(),
+            releases: BTreeMap::new(),
+            snapshot: setup.snapshot,
+            listeners: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            hand_over: Channel::pair_sized(HAND_OVER_QUEUE)?,
+            latest: 0,
+            askers: BTreeMap::new(),
+            next_ticket: WORKER_TICKETS,
+            events: VecDeque::new(),
+            started_ms: monotonic_ms(),
+            pids,
+            memory: status::MemoryCache::default(),
+            exit: None,
+        })
+    }
+
+    /// Takes in what has happened, until nothing more follows from it.
+    fn work(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            self.take(event);
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        tracing::trace!(?event, "event");
+        for action in self.core.on(event, monotonic_ms()) {
+            tracing::trace!(?action, "action");
+            self.perform(action);
+        }
+    }
+
+    /// Waits for the next thing to happen, or for the next deadline.
+    fn wait(&mut self) -> io::Result<Vec<Source>> {
+        let timeout = self
+            .core
+            .next_deadline()
+            .map(|due| Duration::from_millis(due.saturating_sub(monotonic_ms())));
+        let mut poller = Poller::new();
+        poller.add(Source::Signals, self.signals.as_fd(), Interest::READ);
+        poller.add(Source::Master, self.master.channel().as_fd(), interest(&self.master));
+        for (generation, template) in &self.processes.templates {
+            if let Some(line) = &template.line {
+                poller.add(Source::Template(*generation), line.channel().as_fd(), interest(line));
+            }
+            if let Some(output) = &template.output {
+                poller.add(Source::TemplateOutput(*generation), output.as_fd(), Interest::READ);
+            }
+        }
+        for (child, process) in &self.processes.children {
+            if let Some(line) = &process.line {
+                poller.add(Source::Child(*child), line.channel().as_fd(), interest(line));
+            }
+            if let Some(output) = &process.output {
+                poller.add(Source::ChildOutput(*child), output.as_fd(), Interest::READ);
+            }
+        }
+        Ok(poller.wait(timeout)?.into_iter().map(|ready| ready.token).collect())
+    }
+
+    fn read(&mut self, source: Source) {
+        match source {
+            Source::Signals => self.read_signals(),
+            Source::Master => self.read_master(),
+            Source::Template(generation) => self.read_template(generation),
+            Source::TemplateOutput(generation) => self.read_template_output(generation),
+            Source::Child(child) => self.read_child(child),
+            Source::ChildOutput(child) => self.read_child_output(child),
+        }
+    }
+
+    fn read_signals(&mut self) {
+        while let Ok(Some(received)) = self.signals.read() {
+            if received.signo != signal::CHLD {
+                // The master decides; the manager's pid is nothing to send requests to.
+                tracing::warn!(
+                    "signal {} was sent to the manager; send it to the master, pid {}",
+                    received.signo,
+                    self.pids.master
+                );
+            }
+        }
+        while let Ok(Some((pid, exit))) = reap() {
+            match self.processes.reaped(pid, exit) {
+                Whose::Template(generation) => self.template_ended(generation, exit),
+                Whose::Child(child) => self.child_ended(child, exit),
+                Whose::Unknown => {}
+            }
+        }
+    }
+
+    fn read_master(&mut self) {
+        self.master.flush();
+        let mut buffer = vec![0; wire::MAX_PACKET];
+        loop {
+            match hear(self.master.channel(), &mut buffer) {
+                Heard::Message(message, fds) => self.master_said(message, fds),
+                Heard::Nothing => return,
+                Heard::End => {
+                    tracing::error!("the master is gone: draining everything, then leaving");
+                    self.listeners.clear();
+                    self.take(Event::Stop);
+                    // Its end of the line stays readable for ever; nothing more comes from it.
+                    if let Ok((ours, _)) = Channel::pair() {
+                        self.master = Line::new(ours);
+                    }
+                    self.exit_when_empty();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn master_said(&mut self, message: ToManager, mut fds: Vec<OwnedFd>) {
+        match message {
+            ToManager::Verb { ticket, verb } => match verb {
+                Verb::Reload { scope, overrides, until } => {
+                    self.take(Event::Reload { ticket, scope, overrides, until });
+                }
+                Verb::Stop => self.take(Event::Stop),
+                Verb::Quit => self.take(Event::Quit),
+                Verb::Status => self.send_status(ticket),
+            },
+            ToManager::Listener { generation, name, address, slot } => {
+                if let Some(socket) = fds.pop() {
+                    let listener = BoundListener { name, address, slot, socket };
+                    self.listeners.entry(generation).or_default().push(listener);
+                }
+            }
+            ToManager::Bound { generation } => self.take(Event::Bound { generation }),
+            ToManager::NotBound { generation, reason } => {
+                self.listeners.remove(&generation);
+                self.take(Event::NotBound { generation, reason });
+            }
+            ToManager::Log => {
+                if let Some(log) = fds.pop() {
+                    self.take_log(log);
+                }
+            }
+        }
+    }
+
+    fn read_template(&mut self, generation: Generation) {
+        let mut buffer = vec![0; wire::MAX_PACKET];
+        loop {
+            let Some(template) = self.processes.templates.get_mut(&generation) else { return };
+            let Some(line) = &mut template.line else { return };
+            line.flush();
+            match hear(line.channel(), &mut buffer) {
+                Heard::Message(message, _) => self.template_said(generation, message),
+                Heard::Nothing => return,
+                // Its end is learned when it is reaped.
+                Heard::End => {
+                    template.line = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn template_said(&mut self, generation: Generation, message: FromTemplate) {
+        match message {
+            FromTemplate::Hello(hello) => self.template_hello(generation, hello),
+            FromTemplate::Loaded => self.take(Event::Loaded { generation }),
+            FromTemplate::Failed { reason } => {
+                self.read_template_output(generation);
+                self.take(Event::TemplateFailed { generation, reason });
+            }
+            FromTemplate::Forked { child, pid } => self.child_named(child, pid),
+            FromTemplate::NotForked { child, reason } => {
+                self.drop_child(child);
+                self.take(Event::NotForked { child, reason });
+            }
+        }
+    }
+
+    fn read_template_output(&mut self, generation: Generation) {
+        let Some(template) = self.processes.templates.get_mut(&generation) else { return };
+        if let Some(output) = &mut template.output
+            && !output.drain(self.tails.of(generation))
+        {
+            template.output = None;
+        }
+    }
+
+    fn read_child(&mut self, child: ChildId) {
+        let mut buffer = vec![0; wire::MAX_PACKET];
+        loop {
+            let Some(process) = self.processes.children.get_mut(&child) else { return };
+            let Some(line) = &mut process.line else { return };
+            line.flush();
+            match hear(line.channel(), &mut buffer) {
+                Heard::Message(message, _) => self.child_said(child, message),
+                Heard::Nothing => return,
+                Heard::End => {
+                    process.line = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn child_said(&mut self, child: ChildId, message: FromWorker) {
+        match message {
+            FromWorker::Ready => self.take(Event::Ready { child }),
+            FromWorker::Failed { reason } => self.take(Event::Failed { child, reason }),
+            FromWorker::Serving => self.take(Event::Serving { child }),
+            FromWorker::Retire { reason } => self.take(Event::Retire { child, reason }),
+            FromWorker::Ask { ticket, ask } => self.asked(child, ticket, ask),
+        }
+    }
+
+    /// Application code in a worker asks.
+    fn asked(&mut self, child: ChildId, ticket: u64, ask: Ask) {
+        let own = self.next_ticket;
+        self.next_ticket += 1;
+        self.askers.insert(own, Asker { child, ticket });
+        match ask {
+            Ask::Stats => self.send_status(Some(own)),
+            Ask::Reload => self.take(Event::Reload {
+                ticket: Some(own),
+                scope: Scope::All,
+                overrides: Vec::new(),
+                until: Until::Committed,
+            }),
+            Ask::Shutdown => {
+                self.answer(own, "{\"event\":\"stopping\"}".into());
+                self.take(Event::Stop);
+            }
+        }
+    }
+
+    /// Answers somebody inside a worker.
+    fn answer(&mut self, ticket: Ticket, json: String) {
+        let Some(asker) = self.askers.remove(&ticket) else { return };
+        self.tell_child(asker.child, &ToWorker::Answer { ticket: asker.ticket, json }, Vec::new());
+    }
+
+    fn read_child_output(&mut self, child: ChildId) {
+        let Some(process) = self.processes.children.get_mut(&child) else { return };
+        if let Some(output) = &mut process.output
+            && !output.drain(self.tails.of(process.generation))
+        {
+            process.output = None;
+        }
+    }
+
+    fn tell_master(&mut self, message: &FromManager, fds: Vec<OwnedFd>) {
+        self.master.send(message, fds);
+    }
+
+    fn tell_child(&mut self, child: ChildId, message: &ToWorker, fds: Vec<OwnedFd>) {
+        if let Some(process) = self.processes.children.get_mut(&child)
+            && let Some(line) = &mut process.line
+        {
+            line.send(message, fds);
+        }
+    }
+
+    fn exit_when_empty(&mut self) {
+        if self.processes.children.is_empty() && self.processes.templates.is_empty() {
+            self.exit = Some(1);
+        }
+    }
+}
+
+/// Kernel memory for connections on their way from draining workers to serving ones.
+const HAND_OVER_QUEUE: usize = 4 * 1024 * 1024;
+
+fn interest(line: &Line) -> Interest {
+    if line.is_waiting() { Interest::READ_WRITE } else { Interest::READ }
+}
+
+fn ended(exit: Exit) -> Ended {
+    match exit {
+        Exit::Code(code) => Ended::Code(code),
+        Exit::Signal { signo, .. } => Ended::Signal(signo),
+    }
+}

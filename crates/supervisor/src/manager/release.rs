@@ -1,0 +1,103 @@
+//! A release: an executable, held open, and the settings read with it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use shiftwork_sys::fd;
+
+use crate::protocol::template::Snapshot;
+use crate::protocol::wire;
+
+/// A settings file larger than this is refused.
+pub const MAX_SETTINGS_FILE: u64 = 1024 * 1024;
+
+/// What stays the same from release to release: how the server was started.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The executable, absolute, its links unresolved.
+    pub executable: PathBuf,
+    /// The arguments of the start, the program's name first.
+    pub arguments: Vec<OsString>,
+}
+
+/// One version of the application, as it was when its generation began.
+#[derive(Debug)]
+pub struct Release {
+    /// Where the executable was.
+    pub path: PathBuf,
+    /// The executable itself: what lies at `path` by now does not matter.
+    pub executable: OwnedFd,
+    /// The settings as they were.
+    pub snapshot: Snapshot,
+}
+
+impl Release {
+    /// Opens an executable, and the settings file of `before` as it is now.
+    ///
+    /// # Errors
+    /// A sentence that names the file and what was wrong with it.
+    pub fn open(path: &Path, before: &Snapshot, overrides: &[String]) -> Result<Self, String> {
+        let executable = open_executable(path)?;
+        let mut snapshot = before.clone();
+        snapshot.overrides.extend_from_slice(overrides);
+        if let Some((path, text)) = &mut snapshot.file {
+            *text = read_settings(path)?;
+        }
+        Ok(Self { path: path.to_owned(), executable, snapshot })
+    }
+
+    /// The same release, to be held in a second place.
+    ///
+    /// # Errors
+    /// If no descriptor is to be had.
+    pub fn duplicate(&self) -> std::io::Result<Self> {
+        Ok(Self {
+            path: self.path.clone(),
+            executable: self.executable.try_clone()?,
+            snapshot: self.snapshot.clone(),
+        })
+    }
+
+    /// The snapshot in a memfd, for a template or for the vault.
+    ///
+    /// # Errors
+    /// If no descriptor or memory is to be had.
+    pub fn snapshot_file(&self) -> std::io::Result<OwnedFd> {
+        let bytes = wire::encode(&self.snapshot).map_err(std::io::Error::other)?;
+        fd::memfd("shiftwork-snapshot", &bytes)
+    }
+}
+
+fn open_executable(path: &Path) -> Result<OwnedFd, String> {
+    use std::os::unix::fs::PermissionsExt;
+    let explain =
+        |error: std::io::Error| format!("cannot open the executable {}: {error}", path.display());
+    let file = File::open(path).map_err(explain)?;
+    let metadata = file.metadata().map_err(explain)?;
+    if !metadata.is_file() {
+        return Err(format!("the executable {} is not a file", path.display()));
+    }
+    if metadata.permissions().mode() & 0o111 == 0 {
+        return Err(format!("{} is not executable (chmod +x it)", path.display()));
+    }
+    file.as_fd().try_clone_to_owned().map_err(explain)
+}
+
+fn read_settings(path: &Path) -> Result<String, String> {
+    let explain = |error: std::io::Error| {
+        format!("cannot read the settings file {}: {error}", path.display())
+    };
+    let mut text = String::new();
+    File::open(path)
+        .map_err(explain)?
+        .take(MAX_SETTINGS_FILE + 1)
+        .read_to_string(&mut text)
+        .map_err(explain)?;
+    if text.len() as u64 > MAX_SETTINGS_FILE {
+        return Err(format!("the settings file {} is larger than 1 MiB", path.display()));
+    }
+    Ok(text)
+}

@@ -1,0 +1,110 @@
+//! What a generation's processes share: listeners, the task queue, the reply sockets.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use shiftwork_sys::socket::Channel;
+
+use crate::protocol::template::Kind;
+use crate::protocol::worker::Resource;
+use crate::settings::{ListenMode, ServerSettings};
+
+/// A socket of the vault, held for a generation.
+#[derive(Debug)]
+pub struct BoundListener {
+    /// The listener's name.
+    pub name: String,
+    /// The address it is bound to.
+    pub address: String,
+    /// Its slot.
+    pub slot: u32,
+    /// A duplicate.
+    pub socket: OwnedFd,
+}
+
+/// The task queue of a generation and its pool of reply sockets.
+#[derive(Debug)]
+pub struct Queue {
+    send: Channel,
+    receive: Channel,
+    replies: Vec<(Channel, Channel)>,
+    free: BTreeSet<u32>,
+}
+
+impl Queue {
+    /// Makes the sockets. Besides the one of each worker there are as many reply sockets again,
+    /// for those that drain while their successors serve.
+    ///
+    /// # Errors
+    /// If no descriptors are to be had.
+    pub fn new(settings: &ServerSettings) -> io::Result<Self> {
+        let size = usize::try_from(settings.task_queue_size.as_u64()).unwrap_or(usize::MAX);
+        let (send, receive) = Channel::pair_sized(size)?;
+        let pool = 2 * settings.worker_num + 2;
+        let replies = (0..pool).map(|_| Channel::pair()).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { send, receive, replies, free: (0..pool).collect() })
+    }
+
+    /// Takes a reply socket for a worker.
+    pub fn take_reply(&mut self) -> Option<u32> {
+        self.free.pop_first()
+    }
+
+    /// Gives it back when its worker is gone.
+    pub fn free_reply(&mut self, index: u32) {
+        self.free.insert(index);
+    }
+
+    /// Whether tasks wait.
+    pub fn is_waiting(&self) -> bool {
+        shiftwork_sys::wait::is_readable(&self.receive)
+    }
+
+    /// What a process of this kind is given of it.
+    ///
+    /// # Errors
+    /// If no descriptors are to be had.
+    pub fn gifts(&self, kind: Kind, reply: Option<u32>) -> io::Result<Vec<(Resource, OwnedFd)>> {
+        let mut gifts = Vec::new();
+        match kind {
+            Kind::Worker => {
+                gifts.push((Resource::TaskSend, duplicate(&self.send)?));
+                if let Some(index) = reply
+                    && let Some((_, receive)) = self.replies.get(index as usize)
+                {
+                    gifts.push((Resource::ReplyReceive { index }, duplicate(receive)?));
+                }
+            }
+            Kind::TaskWorker => {
+                gifts.push((Resource::TaskReceive, duplicate(&self.receive)?));
+                for (index, (send, _)) in (0..).zip(&self.replies) {
+                    gifts.push((Resource::ReplySend { index }, duplicate(send)?));
+                }
+            }
+        }
+        Ok(gifts)
+    }
+}
+
+/// The listeners that worker `worker_id` accepts on.
+///
+/// Its own slot's; those of slots beyond `worker_num`, left over from when there were more
+/// workers, belong to all; so does everything that cannot or shall not be a slot.
+pub fn listeners_of<'a>(
+    listeners: &'a [BoundListener],
+    settings: &'a ServerSettings,
+    worker_id: u32,
+) -> impl Iterator<Item = &'a BoundListener> {
+    listeners.iter().filter(move |it| {
+        settings.listen_mode == ListenMode::Shared
+            || it.address.starts_with("unix:")
+            || it.slot == worker_id
+            || it.slot >= settings.worker_num
+    })
+}
+
+fn duplicate(channel: &Channel) -> io::Result<OwnedFd> {
+    use std::os::fd::AsFd;
+    channel.as_fd().try_clone_to_owned()
+}

@@ -1,0 +1,220 @@
+//! The status, put together from what the core knows and what the processes count.
+
+use std::collections::BTreeMap;
+
+use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::fd;
+use shiftwork_sys::slab::Row;
+
+use crate::control::Response;
+use crate::control::status::{ListenerStatus, ProcessStatus, Role, Status, Totals};
+use crate::core::child::{Child, State};
+use crate::core::event::{Millis, Ticket};
+use crate::core::generation::Template;
+use crate::protocol::master::FromManager;
+use crate::protocol::template::Kind;
+
+use super::{Manager, WORKER_TICKETS};
+
+/// Memory is measured by walking page tables: not more often than this.
+const MEMORY_AGE: Millis = 1_000;
+
+/// The last measurement of each process.
+#[derive(Debug, Default)]
+pub struct MemoryCache {
+    taken: Millis,
+    bytes: BTreeMap<i32, u64>,
+}
+
+impl MemoryCache {
+    fn of(&mut self, pid: i32, now: Millis) -> u64 {
+        if now.saturating_sub(self.taken) > MEMORY_AGE {
+            self.bytes.clear();
+            self.taken = now;
+        }
+        *self
+            .bytes
+            .entry(pid)
+            .or_insert_with(|| shiftwork_sys::process::memory_bytes(pid).unwrap_or(0))
+    }
+}
+
+impl Manager {
+    /// Sends the status to whoever asks.
+    pub(super) fn send_status(&mut self, ticket: Option<Ticket>) {
+        let Some(ticket) = ticket else { return };
+        let status = self.status();
+        if ticket >= WORKER_TICKETS {
+            self.answer(ticket, serde_json::to_string(&status).unwrap_or_default());
+            return;
+        }
+        let response = Response::Status(Box::new(status));
+        let file = serde_json::to_vec(&response)
+            .map_err(std::io::Error::other)
+            .and_then(|json| fd::memfd("shiftwork-status", &json));
+        match file {
+            Ok(file) => self.tell_master(&FromManager::Status { ticket }, vec![file]),
+            Err(error) => tracing::error!("cannot tell the status: {error}"),
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        let now = monotonic_ms();
+        let generation = self.core.generation();
+        let hello = self
+            .core
+            .generations()
+            .find(|(number, _)| *number == generation)
+            .and_then(|(_, state)| state.hello.as_ref());
+        let release = hello.map(|it| it.release.clone()).unwrap_or_default();
+        let listeners = self.listener_status(hello.map_or(&[][..], |it| &it.listeners));
+        let processes = self.process_status(now);
+        let retired = self.slab.retired();
+        let mut totals = Totals {
+            requests: retired.requests,
+            tasks: retired.tasks,
+            restarts: self.rows.all_restarts(),
+            ..Totals::default()
+        };
+        for process in &processes {
+            totals.requests += process.requests;
+            totals.in_flight += process.in_flight;
+            totals.connections += process.connections;
+            totals.tasks += process.tasks;
+            totals.memory_bytes += process.memory_bytes;
+        }
+        Status {
+            name: self.name.clone(),
+            pid: self.pids.master,
+            state: self.core.state().to_owned(),
+            generation,
+            release,
+            uptime_ms: now.saturating_sub(self.started_ms),
+            listeners,
+            processes,
+            totals,
+        }
+    }
+
+    fn listener_status(
+        &self,
+        specs: &[crate::protocol::template::ListenerSpec],
+    ) -> Vec<ListenerStatus> {
+        let bound = self.listeners.get(&self.core.generation());
+        specs
+            .iter()
+            .map(|spec| {
+                let real = bound
+                    .and_then(|listeners| listeners.iter().find(|it| it.name == spec.name))
+                    .map_or(&spec.address, |it| &it.address);
+                ListenerStatus {
+                    name: spec.name.clone(),
+                    address: real.clone(),
+                    protocol: spec.protocol.clone(),
+                }
+            })
+            .collect()
+    }
+
+    fn process_status(&mut self, now: Millis) -> Vec<ProcessStatus> {
+        let own = |role, pid, state: &str| ProcessStatus {
+            role,
+            worker_id: None,
+            pid: Some(pid),
+            generation: None,
+            state: state.to_owned(),
+            uptime_ms: now.saturating_sub(self.started_ms),
+            ..empty()
+        };
+        let mut all = vec![
+            own(Role::Master, self.pids.master, "running"),
+            own(Role::Manager, self.pids.manager, "running"),
+        ];
+        for (number, state) in self.core.generations() {
+            let Some(process) = self.processes.templates.get(&number) else { continue };
+            all.push(ProcessStatus {
+                role: Role::Template,
+                pid: Some(process.pid),
+                generation: Some(number),
+                state: template_state(state.template).to_owned(),
+                uptime_ms: age(self.slab.row(process.row), now),
+                ..empty()
+            });
+        }
+        let mut children: Vec<&Child> = self.core.children().collect();
+        children.sort_by_key(|it| (it.kind, it.worker_id, it.generation, it.id));
+        for child in children {
+            let row = self.processes.children.get(&child.id).and_then(|it| it.row);
+            let mut status = match row {
+                Some(row) => counted(self.slab.row(row), now),
+                None => empty(),
+            };
+            status.role = match child.kind {
+                Kind::Worker => Role::Worker,
+                Kind::TaskWorker => Role::TaskWorker,
+            };
+            status.worker_id = Some(child.worker_id);
+            status.pid = child.pid;
+            status.generation = Some(child.generation);
+            status.state = child_state(child.state).to_owned();
+            status.restarts = self.rows.restarts(child.kind, child.worker_id);
+            all.push(status);
+        }
+        for process in &mut all {
+            process.memory_bytes = process.pid.map_or(0, |pid| self.memory.of(pid, now));
+        }
+        all
+    }
+}
+
+fn empty() -> ProcessStatus {
+    ProcessStatus {
+        role: Role::Master,
+        worker_id: None,
+        pid: None,
+        generation: None,
+        state: String::new(),
+        uptime_ms: 0,
+        requests: 0,
+        in_flight: 0,
+        connections: 0,
+        tasks: 0,
+        memory_bytes: 0,
+        restarts: 0,
+    }
+}
+
+fn counted(row: &Row, now: Millis) -> ProcessStatus {
+    ProcessStatus {
+        uptime_ms: age(row, now),
+        requests: row.requests(),
+        in_flight: row.in_flight(),
+        connections: row.connections(),
+        tasks: row.tasks(),
+        ..empty()
+    }
+}
+
+fn age(row: &Row, now: Millis) -> u64 {
+    now.saturating_sub(row.started_ms())
+}
+
+fn template_state(template: Template) -> &'static str {
+    match template {
+        Template::Starting | Template::Binding => "starting",
+        Template::Loading => "loading",
+        Template::Loaded => "ready",
+        Template::Leaving { .. } => "leaving",
+        Template::Gone { .. } => "gone",
+    }
+}
+
+fn child_state(state: State) -> &'static str {
+    match state {
+        State::Forking | State::Starting => "starting",
+        State::Ready | State::Opening => "ready",
+        State::Serving => "serving",
+        State::Draining { .. } => "draining",
+        State::Killed => "killed",
+    }
+}

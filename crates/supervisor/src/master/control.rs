@@ -1,0 +1,233 @@
+//! The control socket: private, one request a connection, answered in lines of JSON.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::peer;
+
+use crate::control::{Request, Response};
+use crate::core::event::{Millis, Ticket};
+
+/// Connections at a time.
+const MOST_CLIENTS: usize = 128;
+/// A request is not longer than this, in bytes.
+const LONGEST_REQUEST: usize = 64 * 1024;
+/// A client that does not read is let go when this much waits for it, in bytes.
+const MOST_WAITING: usize = 4 * 1024 * 1024;
+/// A client that does not ask is let go.
+const PATIENCE: Millis = 10_000;
+
+/// Somebody who asks.
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    read: Vec<u8>,
+    write: Vec<u8>,
+    since: Millis,
+    asked: bool,
+    last: bool,
+}
+
+/// The listening socket and those who ask.
+#[derive(Debug)]
+pub struct Control {
+    listener: Option<UnixListener>,
+    path: PathBuf,
+    inode: u64,
+    clients: BTreeMap<Ticket, Client>,
+    next: Ticket,
+}
+
+impl Control {
+    /// Binds the socket, mode 0600. A file left by a server that is gone is taken over; the pid
+    /// file's lock has told already that no server of this name runs.
+    ///
+    /// # Errors
+    /// If somebody listens there, or the folder does not allow it.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        if UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another server listens on this control socket",
+            ));
+        }
+        match std::fs::symlink_metadata(path) {
+            Ok(metadata) => {
+                use std::os::unix::fs::FileTypeExt;
+                if !metadata.file_type().is_socket() {
+                    return Err(io::Error::new(
+                        io::ErrorKind::AlreadyExists,
+                        "a file that is no socket is in its place",
+                    ));
+                }
+                std::fs::remove_file(path)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let listener = {
+            let _private = shiftwork_sys::umask::Narrowed::to(0o177);
+            UnixListener::bind(path)?
+        };
+        listener.set_nonblocking(true)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        use std::os::unix::fs::MetadataExt;
+        let inode = std::fs::symlink_metadata(path)?.ino();
+        Ok(Self {
+            listener: Some(listener),
+            path: path.to_owned(),
+            inode,
+            clients: BTreeMap::new(),
+            next: crate::protocol::master::START + 1,
+        })
+    }
+
+    /// The socket to wait on for new clients.
+    pub fn listener(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().filter(|_| self.clients.len() < MOST_CLIENTS).map(AsFd::as_fd)
+    }
+
+    /// The clients to wait on, and whether something waits to be written to each.
+    pub fn clients(&self) -> impl Iterator<Item = (Ticket, BorrowedFd<'_>, bool)> {
+        self.clients
+            .iter()
+            .map(|(ticket, client)| (*ticket, client.stream.as_fd(), !client.write.is_empty()))
+    }
+
+    /// When the next client is let go because it has not asked.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let silent = self.clients.values().filter(|client| !client.asked);
+        silent.map(|client| client.since + PATIENCE).min()
+    }
+
+    /// Lets those go who have not asked in time.
+    pub fn pass_deadlines(&mut self) {
+        let now = monotonic_ms();
+        self.clients.retain(|_, client| client.asked || client.since + PATIENCE > now);
+    }
+
+    /// Takes new clients; those of other users are refused.
+    pub fn accept(&mut self) {
+        while self.clients.len() < MOST_CLIENTS {
+            let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) else {
+                return;
+            };
+            let permitted = peer::credentials(&stream).is_ok_and(|peer| {
+                peer.uid == 0 || peer.uid == shiftwork_sys::user::effective_uid()
+            });
+            if stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            let ticket = self.next;
+            self.next += 1;
+            let client = Client {
+                stream,
+                read: Vec::new(),
+                write: Vec::new(),
+                since: monotonic_ms(),
+                asked: false,
+                last: false,
+            };
+            self.clients.insert(ticket, client);
+            if !permitted {
+                let reason = "only the server's own user and root may ask".to_owned();
+                self.answer(ticket, &Response::Refused { reason, not_permitted: true });
+            }
+        }
+    }
+
+    /// Reads from a client, writes what waits for it, and gives its request once it is whole.
+    pub fn turn(&mut self, ticket: Ticket) -> Option<Request> {
+        let client = self.clients.get_mut(&ticket)?;
+        if !client.flush() {
+            self.clients.remove(&ticket);
+            return None;
+        }
+        let mut buffer = [0; 4096];
+        loop {
+            match client.stream.read(&mut buffer) {
+                // Whoever has asked and hangs up does not want the answer; what was asked goes on.
+                Ok(0) => {
+                    self.clients.remove(&ticket);
+                    return None;
+                }
+                Ok(n) => client.read.extend_from_slice(&buffer[..n]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.clients.remove(&ticket);
+                    return None;
+                }
+            }
+            if client.read.len() > LONGEST_REQUEST {
+                let reason = "the request is longer than 64 KiB".to_owned();
+                self.answer(ticket, &Response::Refused { reason, not_permitted: false });
+                return None;
+            }
+        }
+        if client.asked {
+            return None;
+        }
+        let end = client.read.iter().position(|byte| *byte == b'\n')?;
+        client.asked = true;
+        match serde_json::from_slice(&client.read[..end]) {
+            Ok(request) => Some(request),
+            Err(error) => {
+                let reason = format!("the request cannot be read: {error}");
+                self.answer(ticket, &Response::Refused { reason, not_permitted: false });
+                None
+            }
+        }
+    }
+
+    /// Sends a line; anything but progress is the last one.
+    pub fn answer(&mut self, ticket: Ticket, response: &Response) {
+        let last = !matches!(response, Response::Progress(_));
+        if let Ok(json) = serde_json::to_vec(response) {
+            self.answer_json(ticket, &json, last);
+        }
+    }
+
+    /// Sends a line that is JSON already.
+    pub fn answer_json(&mut self, ticket: Ticket, json: &[u8], last: bool) {
+        let Some(client) = self.clients.get_mut(&ticket) else { return };
+        client.write.extend_from_slice(json);
+        client.write.push(b'\n');
+        client.asked = true;
+        client.last |= last;
+        if client.write.len() > MOST_WAITING || !client.flush() {
+            self.clients.remove(&ticket);
+        }
+    }
+
+    /// Closes the socket and removes its file, if that is still this one.
+    pub fn close(&mut self) {
+        use std::os::unix::fs::MetadataExt;
+        self.listener = None;
+        self.clients.clear();
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|it| it.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Client {
+    /// Writes what waits. Tells whether the connection goes on.
+    fn flush(&mut self) -> bool {
+        while !self.write.is_empty() {
+            match self.stream.write(&self.write) {
+                Ok(0) => return false,
+                Ok(n) => drop(self.write.drain(..n)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        !self.last
+    }
+}

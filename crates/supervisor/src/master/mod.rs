@@ -1,0 +1,278 @@
+//! The master: the process that the user knows by its pid. It holds what must outlive everything
+//! else, hears signals and commands, and runs no application code.
+
+mod control;
+mod launch;
+mod signals;
+mod vault;
+
+pub use launch::{Places, Start, run};
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::process::{self, Exit};
+use shiftwork_sys::signal::{self, SignalFd};
+use shiftwork_sys::socket::Channel;
+use shiftwork_sys::wait::{Interest, Poller};
+use shiftwork_sys::{fd, slab::Slab};
+
+use crate::control::{Request, Response};
+use crate::core::event::{Generation, Millis, Ticket};
+use crate::core::outcome::{Outcome, Verdict};
+use crate::protocol::master::{FromManager, START, ToManager, Verb};
+use crate::protocol::wire;
+
+use control::Control;
+use launch::Launcher;
+use signals::{Asked, Ears};
+use vault::Vault;
+
+use crate::line::{Heard, Line, hear};
+
+/// How the master leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Leave {
+    code: u8,
+}
+
+/// The master's own.
+#[derive(Debug)]
+struct Master {
+    places: Places,
+    control: Control,
+    vault: Vault,
+    ears: Ears,
+    signals: SignalFd,
+    manager: Line,
+    manager_pid: i32,
+    launcher: Launcher,
+    daemon: bool,
+    _slab: Slab,
+    /// Set when the manager has gone without having been told to.
+    abandoned: Option<Millis>,
+    leave: Option<Leave>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Manager,
+    Control,
+    Client(Ticket),
+}
+
+impl Master {
+    /// Hears and answers until everything is gone. Gives the exit status.
+    fn serve(&mut self) -> io::Result<u8> {
+        loop {
+            if let Some(leave) = self.leave {
+                return Ok(leave.code);
+            }
+            for source in self.wait()? {
+                match source {
+                    Source::Signals => self.read_signals(),
+                    Source::Manager => self.read_manager(),
+                    Source::Control => self.control.accept(),
+                    Source::Client(ticket) => {
+                        if let Some(request) = self.control.turn(ticket) {
+                            self.requested(ticket, request);
+                        }
+                    }
+                }
+            }
+            self.control.pass_deadlines();
+            self.pass_abandoned_deadline();
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<Vec<Source>> {
+        let due = self.control.next_deadline().into_iter().chain(self.abandoned).min();
+        let timeout = due.map(|due| Duration::from_millis(due.saturating_sub(monotonic_ms())));
+        let mut poller = Poller::new();
+        poller.add(Source::Signals, self.signals.as_fd(), Interest::READ);
+        if self.abandoned.is_none() {
+            let interest =
+                if self.manager.is_waiting() { Interest::READ_WRITE } else { Interest::READ };
+            poller.add(Source::Manager, self.manager.channel().as_fd(), interest);
+        }
+        if let Some(listener) = self.control.listener() {
+            poller.add(Source::Control, listener, Interest::READ);
+        }
+        for (ticket, client, writes) in self.control.clients() {
+            let interest = if writes { Interest::READ_WRITE } else { Interest::READ };
+            poller.add(Source::Client(ticket), client, interest);
+        }
+        Ok(poller.wait(timeout)?.into_iter().map(|ready| ready.token).collect())
+    }
+
+    fn read_signals(&mut self) {
+        while let Ok(Some(received)) = self.signals.read() {
+            if received.signo == signal::CHLD {
+                self.reap();
+                continue;
+            }
+            let Some(asked) = self.ears.hear(received.signo, monotonic_ms()) else { continue };
+            match asked {
+                Asked::Verb(verb) => self.ask_manager(None, verb),
+                Asked::ReopenLog => self.reopen_log(),
+                Asked::Nothing(why) => tracing::warn!("{why}"),
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((pid, exit))) = process::reap() {
+            if pid == self.manager_pid {
+                self.read_manager();
+                if self.leave.is_none() {
+                    self.lost_manager(exit);
+                }
+            }
+        }
+        // Orphans of a lost manager become this process's children; the last one ends the wait.
+        if self.abandoned.is_some() && !process::has_children() {
+            self.leave = Some(Leave { code: 1 });
+        }
+    }
+
+    /// Without a manager nothing can be replaced: what lives drains, then the server ends.
+    fn lost_manager(&mut self, exit: Exit) {
+        tracing::error!("the manager is gone ({exit:?}): draining, then leaving");
+        self.vault = Vault::default();
+        self.abandoned = Some(monotonic_ms() + ABANDONED);
+        self.launcher.failed("the manager process ended unexpectedly", "", 1);
+    }
+
+    fn pass_abandoned_deadline(&mut self) {
+        if self.abandoned.is_some_and(|due| due <= monotonic_ms()) {
+            let _ = process::kill_children();
+            self.abandoned = Some(monotonic_ms() + 1_000);
+        }
+    }
+
+    fn requested(&mut self, ticket: Ticket, request: Request) {
+        match request {
+            Request::Reload { scope, set, until } => {
+                let verb = Verb::Reload { scope, overrides: set, until };
+                self.ask_manager(Some(ticket), verb);
+            }
+            Request::Stop { now } => {
+                let pid = std::process::id().cast_signed();
+                self.control.answer(ticket, &Response::Stopping { pid });
+                self.ask_manager(None, if now { Verb::Quit } else { Verb::Stop });
+            }
+            Request::Status {} => self.ask_manager(Some(ticket), Verb::Status),
+        }
+    }
+
+    fn ask_manager(&mut self, ticket: Option<Ticket>, verb: Verb) {
+        if matches!(verb, Verb::Stop | Verb::Quit) {
+            self.vault.hide_unix_files();
+        }
+        if self.abandoned.is_some() {
+            if let Some(ticket) = ticket {
+                let reason = "the server is stopping: its manager has died".to_owned();
+                self.control.answer(ticket, &Response::Refused { reason, not_permitted: false });
+            }
+            return;
+        }
+        self.manager.send(&ToManager::Verb { ticket, verb }, Vec::new());
+    }
+
+    fn read_manager(&mut self) {
+        self.manager.flush();
+        let mut buffer = vec![0; wire::MAX_PACKET];
+        loop {
+            match hear(self.manager.channel(), &mut buffer) {
+                Heard::Message(message, fds) => self.manager_said(message, fds),
+                // Its end is learned when it is reaped.
+                Heard::Nothing | Heard::End => return,
+            }
+        }
+    }
+
+    fn manager_said(&mut self, message: FromManager, mut fds: Vec<OwnedFd>) {
+        match message {
+            FromManager::Bind { generation, listeners, slots } => {
+                match self.vault.bind(generation, &listeners, slots) {
+                    Ok(handed) => self.hand(generation, handed),
+                    Err(reason) => {
+                        let message = ToManager::NotBound { generation, reason };
+                        self.manager.send(&message, Vec::new());
+                    }
+                }
+            }
+            FromManager::Commit { generation, scope } => {
+                let listeners = scope == crate::core::event::Scope::All;
+                self.vault.commit(generation, listeners, fds);
+            }
+            FromManager::Forget { generation } => self.vault.forget(generation),
+            FromManager::Progress { ticket, progress } => {
+                self.control.answer(ticket, &Response::Progress(progress));
+            }
+            FromManager::Finish { ticket: START, outcome } => self.started(&outcome),
+            FromManager::Finish { ticket, outcome } => {
+                self.control.answer(ticket, &Response::Outcome(outcome));
+            }
+            FromManager::Status { ticket } => {
+                if let Some(json) = fds.pop().and_then(|it| fd::read_memfd(it.as_fd()).ok()) {
+                    self.control.answer_json(ticket, &json, true);
+                }
+            }
+            FromManager::Stopped { code } => {
+                self.leave = Some(Leave { code: u8::try_from(code).unwrap_or(1) });
+            }
+        }
+    }
+
+    fn hand(&mut self, generation: Generation, handed: Vec<vault::Handed>) {
+        for it in handed {
+            let message = ToManager::Listener {
+                generation,
+                name: it.name,
+                address: it.address,
+                slot: it.slot,
+            };
+            self.manager.send(&message, vec![it.socket]);
+        }
+        self.manager.send(&ToManager::Bound { generation }, Vec::new());
+    }
+
+    /// The first generation serves, or has failed: whoever typed the command is told.
+    fn started(&mut self, outcome: &Outcome) {
+        if outcome.outcome == Verdict::Committed {
+            self.launcher.ready(&self.vault.addresses());
+        } else {
+            self.launcher.failed(&outcome.reason, &outcome.output, 1);
+        }
+    }
+
+    fn reopen_log(&mut self) {
+        if !self.daemon {
+            tracing::info!("the log is the terminal: nothing to reopen");
+            return;
+        }
+        let opened = launch::open_log(&self.places.log_file).and_then(|log| {
+            fd::redirect_output(log.as_fd())?;
+            Ok(log)
+        });
+        match opened {
+            Ok(log) => self.manager.send(&ToManager::Log, vec![log]),
+            Err(error) => tracing::error!(
+                "cannot reopen the log {}: {error}; the old one goes on",
+                self.places.log_file.display()
+            ),
+        }
+    }
+}
+
+/// What a lost manager's processes get for their drain, in milliseconds.
+const ABANDONED: Millis = 40_000;
+
+/// Makes the pair of sockets between master and manager.
+fn pair() -> io::Result<(Channel, Channel)> {
+    Channel::pair_sized(4 * 1024 * 1024)
+}

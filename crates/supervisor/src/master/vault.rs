@@ -1,0 +1,169 @@
+//! The vault: what must outlive every other process. It hands out duplicates.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use shiftwork_sys::listen::{self, Address, SocketFile};
+
+use crate::core::event::Generation;
+use crate::protocol::template::ListenerSpec;
+
+/// A duplicate of a listening socket, on its way to the manager.
+#[derive(Debug)]
+pub struct Handed {
+    /// The listener's name.
+    pub name: String,
+    /// The address it is bound to, with the real port.
+    pub address: String,
+    /// Its slot.
+    pub slot: u32,
+    /// The duplicate.
+    pub socket: OwnedFd,
+}
+
+/// The sockets of one address.
+#[derive(Debug)]
+struct Held {
+    sockets: Vec<OwnedFd>,
+    real: String,
+    /// Slots that workers have accepted on: these can have connections in their queues, and are
+    /// served for as long as the address is.
+    used: u32,
+    wanted: BTreeMap<Generation, u32>,
+    /// Removes the file of a Unix socket when it is dropped.
+    file: Option<SocketFile>,
+}
+
+/// What the master holds for good.
+#[derive(Debug, Default)]
+pub struct Vault {
+    /// By configured address.
+    listeners: BTreeMap<String, Held>,
+    /// Executable and settings of the generation in force.
+    committed: Option<(Generation, Vec<OwnedFd>)>,
+}
+
+impl Vault {
+    /// Binds what is new among a generation's addresses, and gives duplicates of all sockets. If
+    /// one address fails, what was bound for the others is let go again.
+    ///
+    /// # Errors
+    /// A sentence that names the address.
+    pub fn bind(
+        &mut self,
+        generation: Generation,
+        specs: &[ListenerSpec],
+        slots: u32,
+    ) -> Result<Vec<Handed>, String> {
+        let mut handed = Vec::new();
+        for spec in specs {
+            let bound = self
+                .hold(generation, spec, slots)
+                .and_then(|()| self.duplicates(spec, slots).map_err(|it| it.to_string()));
+            match bound {
+                Ok(duplicates) => handed.extend(duplicates),
+                Err(reason) => {
+                    self.forget(generation);
+                    return Err(format!("listener {}: {reason}", spec.name));
+                }
+            }
+        }
+        Ok(handed)
+    }
+
+    fn hold(
+        &mut self,
+        generation: Generation,
+        spec: &ListenerSpec,
+        slots: u32,
+    ) -> Result<(), String> {
+        let address = Address::parse(&spec.address).map_err(|error| error.to_string())?;
+        let slots = if address.is_unix() { 1 } else { slots };
+        match self.listeners.get_mut(&spec.address) {
+            Some(held) => {
+                let more = slots.saturating_sub(held.sockets.len() as u32);
+                if more > 0 {
+                    let first = held.sockets.first().ok_or("no socket is held")?;
+                    let added =
+                        listen::add_slots(first, more as usize).map_err(|it| it.to_string())?;
+                    held.sockets.extend(added);
+                }
+                held.wanted.insert(generation, slots);
+            }
+            None => {
+                let sockets =
+                    listen::bind(&address, slots as usize).map_err(|error| error.to_string())?;
+                let real = sockets
+                    .first()
+                    .ok_or_else(|| io::Error::other("no socket was made"))
+                    .and_then(listen::local_address)
+                    .map_err(|error| error.to_string())?;
+                let wanted = BTreeMap::from([(generation, slots)]);
+                let file = address.unix_path().map(SocketFile::remember);
+                let held = Held { sockets, real, used: 0, wanted, file };
+                self.listeners.insert(spec.address.clone(), held);
+            }
+        }
+        Ok(())
+    }
+
+    fn duplicates(&self, spec: &ListenerSpec, slots: u32) -> io::Result<Vec<Handed>> {
+        let Some(held) = self.listeners.get(&spec.address) else { return Ok(Vec::new()) };
+        (0..)
+            .zip(&held.sockets)
+            .take_while(|(slot, _)| *slot < slots.max(held.used))
+            .map(|(slot, socket)| {
+                Ok(Handed {
+                    name: spec.name.clone(),
+                    address: held.real.clone(),
+                    slot,
+                    socket: socket.try_clone()?,
+                })
+            })
+            .collect()
+    }
+
+    /// A generation is in force: addresses that it does not have are let go.
+    pub fn commit(&mut self, generation: Generation, listeners: bool, release: Vec<OwnedFd>) {
+        self.committed = Some((generation, release));
+        if !listeners {
+            return;
+        }
+        self.keep(|held| {
+            held.wanted.retain(|number, _| *number >= generation);
+            let slots = held.wanted.get(&generation).copied();
+            held.used = held.used.max(slots.unwrap_or(0));
+            !held.wanted.is_empty()
+        });
+    }
+
+    /// A generation is gone, or has failed: addresses that only it had are let go.
+    pub fn forget(&mut self, generation: Generation) {
+        let committed = self.committed.as_ref().is_some_and(|(number, _)| *number == generation);
+        if committed {
+            return;
+        }
+        self.keep(|held| {
+            held.wanted.remove(&generation);
+            !held.wanted.is_empty()
+        });
+    }
+
+    /// The addresses that are held, real ports and all, sorted.
+    pub fn addresses(&self) -> BTreeSet<String> {
+        self.listeners.values().map(|held| held.real.clone()).collect()
+    }
+
+    /// A stop begins: nobody shall find the way to a Unix socket any more, while those that have
+    /// connected already are answered.
+    pub fn hide_unix_files(&mut self) {
+        for held in self.listeners.values_mut() {
+            held.file = None;
+        }
+    }
+
+    fn keep(&mut self, mut wanted: impl FnMut(&mut Held) -> bool) {
+        self.listeners.retain(|_, held| wanted(held));
+    }
+}

@@ -1,0 +1,219 @@
+//! Binding: one socket per worker slot, and no stranger among them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::net::{
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, bind as bind_to,
+    getsockname, listen, socket_with, sockopt,
+};
+
+use super::Address;
+use super::filter::accept_new;
+
+/// Why an address could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else has it.
+    #[error("{address} is in use by another process; stop that or choose another address")]
+    InUse {
+        /// The address.
+        address: String,
+    },
+    /// The kernel refuses.
+    #[error("cannot bind {address}: {error}")]
+    Refused {
+        /// The address.
+        address: String,
+        /// Its reason.
+        error: io::Error,
+    },
+}
+
+impl BindError {
+    fn of(address: &Address, error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        let address = address.to_string();
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address },
+            _ => Self::Refused { address, error },
+        }
+    }
+}
+
+/// Binds an address `slots` times (Unix sockets: once). Nobody can connect before [`start`].
+///
+/// The first socket is bound without SO_REUSEPORT, so that it fails if anybody has the address,
+/// a second server of the same user included; the option is set on it afterwards, and its
+/// siblings join.
+///
+/// # Errors
+/// If somebody else has the address, or this process may not have it.
+pub fn bind(address: &Address, slots: usize) -> Result<Vec<OwnedFd>, BindError> {
+    match address {
+        Address::Unix(path) => {
+            let socket = bind_unix(path).map_err(|error| BindError::of(address, error))?;
+            Ok(vec![socket])
+        }
+        Address::Tcp(wanted) => {
+            let family = if wanted.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let first = new_socket(family, false)
+                .and_then(|socket| {
+                    bind_to(&socket, wanted)?;
+                    sockopt::set_socket_reuseport(&socket, true)?;
+                    Ok(socket)
+                })
+                .map_err(|error| BindError::of(address, error))?;
+            let mut sockets = vec![first];
+            let more = add_slots(&sockets[0], slots.saturating_sub(1))
+                .map_err(|error| BindError::of(address, error))?;
+            sockets.extend(more);
+            Ok(sockets)
+        }
+    }
+}
+
+/// Binds further sockets to the address of one that [`bind`] has made.
+///
+/// # Errors
+/// If no descriptors are to be had.
+pub fn add_slots(first: &OwnedFd, more: usize) -> io::Result<Vec<OwnedFd>> {
+    let address = getsockname(first)?;
+    (0..more)
+        .map(|_| {
+            let socket = new_socket(address.address_family(), true)?;
+            bind_to(&socket, &address)?;
+            Ok(socket)
+        })
+        .collect()
+}
+
+fn new_socket(family: AddressFamily, reuse_port: bool) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    // Connections of an earlier server that are still closing do not keep the address.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if family == AddressFamily::INET6 {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if reuse_port {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    Ok(socket)
+}
+
+/// A file that nobody listens on was left by a server that is gone, and is taken over.
+fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let address = SocketAddrUnix::new(path)?;
+    match bind_to(&socket, &address) {
+        Err(rustix::io::Errno::ADDRINUSE) => {
+            match UnixStream::connect(path) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                _ => return Err(io::ErrorKind::AddrInUse.into()),
+            }
+            std::fs::remove_file(path)?;
+            bind_to(&socket, &address)?;
+        }
+        other => other?,
+    }
+    Ok(socket)
+}
+
+/// Lets clients connect, `backlog` of them ahead of whoever accepts; see listen(2). Once more is
+/// no harm, and undoes [`refuse_new`](super::refuse_new).
+///
+/// # Errors
+/// If the descriptor is no bound socket.
+pub fn start(socket: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
+    accept_new(socket);
+    Ok(listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
+}
+
+/// The address that a socket is bound to, with the port that the kernel chose.
+///
+/// # Errors
+/// If it is no socket.
+pub fn local_address(socket: &OwnedFd) -> io::Result<String> {
+    let address: SocketAddrAny = getsockname(socket.as_fd())?;
+    if address.address_family() == AddressFamily::UNIX {
+        let address = SocketAddrUnix::try_from(address)?;
+        let path = address.path().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+        return Ok(format!("unix:{path}"));
+    }
+    Ok(std::net::SocketAddr::try_from(address)?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::refuse_new;
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    fn bound(slots: usize) -> (Vec<OwnedFd>, std::net::SocketAddr) {
+        let sockets = bind(&Address::parse("127.0.0.1:0").unwrap(), slots).unwrap();
+        let address = local_address(&sockets[0]).unwrap().parse().unwrap();
+        (sockets, address)
+    }
+
+    #[test]
+    fn siblings_join_and_strangers_of_the_same_user_do_not() {
+        let (sockets, address) = bound(3);
+        assert_eq!(sockets.len(), 3);
+        start(sockets[0].as_fd(), 16).unwrap();
+        assert!(matches!(bind(&Address::Tcp(address), 1), Err(BindError::InUse { .. })));
+        for socket in &sockets {
+            start(socket.as_fd(), 16).unwrap();
+        }
+        assert_eq!(add_slots(&sockets[0], 2).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn after_refuse_new_the_queue_can_be_emptied_without_a_reset() {
+        let (sockets, address) = bound(1);
+        start(sockets[0].as_fd(), 16).unwrap();
+        let mut early = TcpStream::connect(address).unwrap();
+        refuse_new(sockets[0].as_fd());
+        let late = TcpStream::connect_timeout(&address, Duration::from_millis(50));
+        assert!(late.is_err(), "a connection came in behind the closed door");
+        let listener = TcpListener::from(sockets.into_iter().next().unwrap());
+        let (mut accepted, _) = listener.accept().unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(listener);
+        accepted.set_nonblocking(false).unwrap();
+        accepted.write_all(b"answer").unwrap();
+        drop(accepted);
+        let mut text = String::new();
+        early.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "answer");
+    }
+
+    #[test]
+    fn a_refused_listener_can_be_started_again() {
+        let (sockets, address) = bound(1);
+        start(sockets[0].as_fd(), 16).unwrap();
+        refuse_new(sockets[0].as_fd());
+        start(sockets[0].as_fd(), 16).unwrap();
+        TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+    }
+
+    #[test]
+    fn a_stale_unix_socket_is_taken_over_and_a_living_one_is_not() {
+        let folder = std::env::temp_dir().join(format!("shiftwork-unix-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let address = Address::Unix(folder.join("s.sock"));
+        let first = bind(&address, 4).unwrap();
+        assert_eq!(first.len(), 1);
+        start(first[0].as_fd(), 4).unwrap();
+        assert!(matches!(bind(&address, 1), Err(BindError::InUse { .. })));
+        drop(first);
+        bind(&address, 1).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

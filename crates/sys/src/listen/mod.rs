@@ -1,0 +1,9 @@
+//! Listening sockets that outlive the workers that accept on them.
+
+mod address;
+mod bind;
+mod filter;
+
+pub use address::{Address, AddressError, SocketFile};
+pub use bind::{BindError, add_slots, bind, local_address, start};
+pub use filter::refuse_new;

@@ -1,0 +1,157 @@
+//! The pid file and the private folder: who runs, and where nobody else may write.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Why a pid file is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum PidError {
+    /// A living server has it.
+    #[error("held by a running server")]
+    Held {
+        /// Its pid, if it stands in the file.
+        pid: Option<i32>,
+    },
+    /// It cannot be opened or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A pid file, locked for as long as a process that holds it lives.
+#[derive(Debug)]
+pub struct PidFile {
+    file: File,
+    path: PathBuf,
+    ours: bool,
+}
+
+impl PidFile {
+    /// Opens and locks the file. One that a dead server left is taken over.
+    ///
+    /// # Errors
+    /// [`PidError::Held`] if a server runs.
+    pub fn open(path: &Path) -> Result<Self, PidError> {
+        loop {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(path)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let mut text = String::new();
+                    let _ = (&mut file).take(32).read_to_string(&mut text);
+                    return Err(PidError::Held { pid: text.trim().parse().ok() });
+                }
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+            // A server that has just stopped removes its file: a lock on what nobody finds by
+            // this name any more excludes nobody.
+            let same = std::fs::metadata(path)
+                .is_ok_and(|it| file.metadata().is_ok_and(|own| own.ino() == it.ino()));
+            if same {
+                return Ok(Self { file, path: path.to_owned(), ours: true });
+            }
+        }
+    }
+
+    /// Writes the pid, in place.
+    ///
+    /// # Errors
+    /// If the disk is full, for example.
+    pub fn write(&mut self, pid: i32) -> io::Result<()> {
+        self.file.rewind()?;
+        self.file.write_all(format!("{pid}\n").as_bytes())?;
+        let end = self.file.stream_position()?;
+        self.file.set_len(end)
+    }
+
+    /// The file belongs to another process that was forked from this one.
+    pub fn leave(&mut self) {
+        self.ours = false;
+    }
+
+    /// Removes the file, if it is still this one.
+    pub fn remove(&mut self) {
+        let same = std::fs::metadata(&self.path)
+            .is_ok_and(|it| self.file.metadata().is_ok_and(|own| own.ino() == it.ino()));
+        if same && std::mem::replace(&mut self.ours, false) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl AsFd for PidFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Makes a folder that only this user can enter (mode 0700), its parents too where they are
+/// missing. One that is there already must be this user's own, and nobody else's to write to.
+///
+/// # Errors
+/// If it cannot be made, or is not ours.
+pub fn private_dir(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = std::fs::metadata(path)?;
+    if !found.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder"));
+    }
+    if found.uid() != crate::user::effective_uid() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "it belongs to user {}; set server.run_dir to a folder of your own",
+                found.uid()
+            ),
+        ));
+    }
+    if found.mode() & 0o022 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("others may write to it (mode {:o}); chmod go-w it", found.mode() & 0o7777),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_held_file_names_its_server_and_a_stale_one_is_taken_over() {
+        let folder = std::env::temp_dir().join(format!("shiftwork-pid-{}", std::process::id()));
+        private_dir(&folder).unwrap();
+        let path = folder.join("a.pid");
+        std::fs::write(&path, "999999\n and more").unwrap();
+        let mut first = PidFile::open(&path).unwrap();
+        first.write(42).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "42\n");
+        assert!(matches!(PidFile::open(&path), Err(PidError::Held { pid: Some(42) })));
+        drop(first);
+        assert!(!path.exists());
+        drop(PidFile::open(&path).unwrap());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

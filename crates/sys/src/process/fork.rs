@@ -1,0 +1,70 @@
+//! fork(2), from processes with one thread only.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Which side of a fork this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forked {
+    /// The one that called, with the child's pid.
+    Parent(i32),
+    /// The new one.
+    Child,
+}
+
+/// How long a thread that was joined may linger in /proc.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Makes a copy of this process.
+///
+/// # Errors
+/// If this process has a second thread: locks that it holds would stay locked in the child for
+/// ever. A thread that has just been joined is waited for, for up to a second.
+pub fn fork() -> io::Result<Forked> {
+    require_one_thread()?;
+    // SAFETY: there is one thread, so the child has all that the parent had, in a sound state.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(pid)),
+    }
+}
+
+/// Refuses if there is more than one thread.
+pub(super) fn require_one_thread() -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        let count = std::fs::read_dir("/proc/self/task")?.count();
+        if count <= 1 {
+            return Ok(());
+        }
+        if began.elapsed() > LINGER {
+            let names = thread_names().join(", ");
+            return Err(io::Error::other(format!(
+                "this process has {count} threads ({names}); it must have one when it forks"
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The names of this process's threads.
+#[must_use]
+pub fn thread_names() -> Vec<String> {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let mut names: Vec<String> = tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+        .map(|name| name.trim().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// _exit(2).
+pub(super) fn exit(code: i32) -> ! {
+    // SAFETY: _exit runs no code of this process any more.
+    unsafe { libc::_exit(code) }
+}

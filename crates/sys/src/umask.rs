@@ -1,0 +1,31 @@
+//! The file mode mask.
+
+use rustix::fs::Mode;
+
+/// Sets the mask; None leaves it as it was inherited.
+pub fn set(mask: Option<u32>) {
+    if let Some(mask) = mask {
+        rustix::process::umask(Mode::from_raw_mode(mask & 0o777));
+    }
+}
+
+/// A narrower mask for as long as this value lives. Single-threaded processes only: the mask
+/// belongs to the whole process.
+#[derive(Debug)]
+pub struct Narrowed {
+    before: Mode,
+}
+
+impl Narrowed {
+    /// Sets the mask until the value is dropped.
+    #[must_use]
+    pub fn to(mask: u32) -> Self {
+        Self { before: rustix::process::umask(Mode::from_raw_mode(mask & 0o777)) }
+    }
+}
+
+impl Drop for Narrowed {
+    fn drop(&mut self) {
+        rustix::process::umask(self.before);
+    }
+}
