@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use shiftwork::BoxError;
 
 /// One way of going wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -35,20 +36,23 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Called in the template.
-    pub(crate) fn in_preload(self) {
+    pub(crate) fn in_preload(self) -> Result<(), BoxError> {
         match self {
             Fault::ExitAtStart => {
                 eprintln!("fault: exit_at_start");
                 std::process::exit(3)
             }
             Fault::PanicInPreload => panic!("fault: panic_in_preload"),
-            Fault::ThreadInPreload => drop(thread::spawn(|| {
-                loop {
-                    thread::park();
-                }
-            })),
+            Fault::ThreadInPreload => {
+                thread::spawn(|| {
+                    loop {
+                        thread::park();
+                    }
+                });
+            }
             _ => {}
         }
+        Ok(())
     }
 
     /// Called in every worker and task worker before it is ready.

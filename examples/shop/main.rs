@@ -28,7 +28,9 @@ use crate::state::Shop;
 fn main() -> ExitCode {
     Server::new("shop")
         .app::<App>()
-        .default_setting("server.task_worker_num", 1)
+        .default_setting("server.task_worker_num", 2)
+        .default_setting("listen.web.address", "127.0.0.1:9501")
+        .default_setting("listen.till.address", "127.0.0.1:9502")
         .release(|boot| boot.app::<App>().release.clone())
         .preload(|boot| boot.app::<App>().fault.in_preload())
         .on_worker_start(|worker, _| Shop::open(worker))

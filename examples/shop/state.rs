@@ -34,7 +34,7 @@ impl Shop {
     pub(crate) async fn open(worker: Worker) -> Result<Self, BoxError> {
         let app = worker.app::<App>();
         app.fault.in_worker_start().await;
-        let ledger = Ledger::open(&app.ledger)?;
+        let ledger = Ledger::open(&worker.base_dir().join(&app.ledger))?;
         let marks = marks(&worker, &app)?;
         Ok(Self { worker, app, ledger, marks, received: AtomicU64::new(0) })
     }
