@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::unconstrained;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::BoxError;
 use super::control::Orders;
@@ -96,17 +96,20 @@ async fn live<V: Service>(
     shared: Arc<Shared>,
 ) -> Outcome<Box<dyn Transport>> {
     let adopted = matches!(start.begin, Begin::Adopt(_));
+    let mut wire = Wire::new(start.stream, start.unread);
     let (session, idle) = match start.begin {
         Begin::Fresh => (Some(V::Session::default()), Duration::ZERO),
         Begin::With(session) => (read_session(&session), Duration::ZERO),
         Begin::Adopt(saved) => {
+            // First of all what the other process owed the client, whatever becomes of the rest.
+            wire.unsent.extend_from_slice(&saved.unsent);
             let readable = framing.restore(&saved.half_read);
             (read_session(&saved.session).filter(|_| readable), saved.idle)
         }
     };
     let now = Instant::now();
     let link = Link {
-        wire: Wire::new(start.stream, start.unread),
+        wire,
         framing,
         control: start.control,
         shared,
@@ -123,7 +126,7 @@ async fn live<V: Service>(
             "this release cannot read the session of a connection; closing it with 1012"
         );
         let mut conn = V::connection(link, V::Session::default());
-        return finish::unopened::<V>(&mut conn, CloseReason::Unreadable).await;
+        return Box::pin(finish::unopened::<V>(&mut conn, CloseReason::Unreadable)).await;
     };
     let mut conn = V::connection(link, session);
     if !adopted {
@@ -132,12 +135,13 @@ async fn live<V: Service>(
         let link = V::link(&mut conn);
         if !link.settle("open", result) {
             let reason = link.ending.take().unwrap_or(CloseReason::Failed);
-            return finish::unopened::<V>(&mut conn, reason).await;
+            return Box::pin(finish::unopened::<V>(&mut conn, reason)).await;
         }
     }
+    // Boxed: only what a waiting connection needs shall count for its size.
     match serve(service, &mut conn, start.on_drain).await {
-        Stop::End(reason) => finish::opened(service, &mut conn, reason).await,
-        Stop::HandOver => hand_over(service, conn).await,
+        Stop::End(reason) => Box::pin(finish::opened(service, &mut conn, reason)).await,
+        Stop::HandOver => Box::pin(hand_over(service, conn)).await,
     }
 }
 
@@ -199,8 +203,8 @@ async fn serve<V: Service>(service: &V, conn: &mut V::Connection, on_drain: OnDr
                 }
             }
         }
-        // A failure stands in `ending`, which is looked at first thing.
-        if link.flush().await.is_err() {
+        // A failure stands in `ending`, which is looked at first thing; so are new orders.
+        if !flush_under(link, orders).await {
             continue;
         }
         link.wire.rest();
@@ -256,6 +260,22 @@ async fn boundary<F: Framing>(link: &mut Link<F>, until: Instant) -> Boundary {
     }
 }
 
+/// Writes what is unsent, unless it fails or the orders change: a client that reads slowly must not
+/// hold up a drain. False when there is something else to do first.
+async fn flush_under<F: Framing>(link: &mut Link<F>, known: Orders) -> bool {
+    if link.wire.unsent.is_empty() {
+        return true;
+    }
+    let control = Arc::clone(&link.control);
+    let mut flush = pin!(link.flush());
+    poll_fn(|cx| match flush.as_mut().poll(cx) {
+        Poll::Ready(flushed) => Poll::Ready(flushed.is_ok()),
+        Poll::Pending if control.orders() != known => Poll::Ready(false),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
 /// What ended a wait.
 enum Woken<M> {
     Read(io::Result<usize>),
@@ -290,7 +310,8 @@ async fn wait<F: Framing>(
     .await
 }
 
-/// Takes the connection apart for another process; pushes that wait already are sent first.
+/// Takes the connection apart for another process. Waits for nobody: what the client does not take
+/// at once travels as well.
 async fn hand_over<V: Service>(
     service: &V,
     mut conn: V::Connection,
@@ -298,12 +319,10 @@ async fn hand_over<V: Service>(
     let link = V::link(&mut conn);
     link.mailbox.close();
     while let Some(push) = link.mailbox.take() {
-        if link.deliver(push).await.is_err() {
-            break;
-        }
+        link.append(push);
     }
-    // Failing, it leaves its reason in `ending`.
-    let _ = link.flush().await;
+    // Failing, it leaves its reason in `ending`; not finishing, it leaves the rest in `unsent`.
+    let _ = timeout(Duration::ZERO, link.flush()).await;
     if let Some(reason) = link.ending.take() {
         return finish::opened(service, &mut conn, reason).await;
     }
@@ -316,8 +335,12 @@ async fn hand_over<V: Service>(
         }
     };
     let link = V::into_link(conn);
-    let half_read = link.framing.save();
-    let saved = Saved { session, half_read, idle: link.last_seen.elapsed() };
+    let saved = Saved {
+        session,
+        half_read: link.framing.save(),
+        unsent: link.wire.unsent.to_vec(),
+        idle: link.last_seen.elapsed(),
+    };
     let unread = link.wire.unread.freeze();
     Outcome::HandOver(Parcel { stream: link.wire.stream, unread, saved })
 }

@@ -248,6 +248,17 @@ impl<F: Framing> Link<F> {
         false
     }
 
+    /// As [`deliver`](Link::deliver), without writing anything out.
+    pub(crate) fn append(&mut self, push: Push<F::Message>) {
+        match push {
+            Push::Message(message) if self.ending.is_none() => {
+                self.framing.encode(message, &mut self.wire.unsent);
+            }
+            Push::Message(_) => {}
+            Push::Close { code, reason } => self.end(CloseReason::Asked { code, reason }),
+        }
+    }
+
     /// Resolves when the worker drains. Can be awaited in any task.
     pub(crate) fn draining(&self) -> impl Future<Output = ()> + Send + use<F> {
         if self.control.orders().drain {

@@ -1,6 +1,7 @@
 //! Messages for a connection from other tasks: a bounded queue that its driver empties.
 
 use std::fmt;
+use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -79,11 +80,14 @@ impl<M> fmt::Debug for Sender<M> {
     }
 }
 
+/// Both ends of the queue: with one sender kept here, it never looks abandoned.
+type Ends<M> = (mpsc::Sender<Push<M>>, mpsc::Receiver<Push<M>>);
+
 /// The connection's end of the queue. Made when the first sender is asked for: most connections
 /// never need one, and tokio's channel takes a kilobyte or more.
 pub(crate) struct Mailbox<M> {
     room: usize,
-    queue: Option<(mpsc::Sender<Push<M>>, mpsc::Receiver<Push<M>>)>,
+    queue: Option<Ends<M>>,
     closed: bool,
 }
 
@@ -105,13 +109,10 @@ impl<M> Mailbox<M> {
     }
 
     /// The next push. Pending for ever while nobody asked for a sender.
-    pub(crate) fn poll_next(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Push<M>>> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Push<M>>> {
         match &mut self.queue {
             Some((_, queue)) => queue.poll_recv(cx),
-            None => std::task::Poll::Pending,
+            None => Poll::Pending,
         }
     }
 

@@ -16,6 +16,8 @@ mod mailbox;
 mod reason;
 mod shared;
 mod start;
+#[cfg(test)]
+pub(crate) mod testing;
 mod wire;
 
 pub use control::{Control, Orders, Switch};

@@ -32,6 +32,8 @@ pub struct Saved {
     pub session: Vec<u8>,
     /// The framing's half-read message.
     pub half_read: Vec<u8>,
+    /// What the client has not taken yet; usually nothing.
+    pub unsent: Vec<u8>,
     /// How long the connection had been idle.
     pub idle: Duration,
 }
@@ -107,11 +109,11 @@ impl<S> fmt::Debug for Start<S> {
 
 /// A connection that can go on elsewhere.
 pub struct Parcel<S> {
-    /// The stream. Nothing that was to be written to it is missing.
+    /// The stream.
     pub stream: S,
     /// Bytes that were read and not used.
     pub unread: Bytes,
-    /// Session, half-read message, idle time.
+    /// Session, half-read message, what is owed to the client, idle time.
     pub saved: Saved,
 }
 

@@ -7,6 +7,7 @@ use crate::session::Violation;
 
 /// How a raw stream is cut into messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Framing {
     /// A message is a line: what stands before each LF. One CR before the LF is taken off as well.
     /// Any bytes may stand in a line; nothing is checked for UTF-8. A line of more than
@@ -51,6 +52,7 @@ impl Lines {
 
 /// Why lines cannot be cut any more.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LinesError {
     /// A line is too long.
     #[error(transparent)]

@@ -31,3 +31,6 @@ pub use crate::session::{CloseReason, Sender};
 pub use connection::Connection;
 pub use framing::{Framing, Lines, LinesError};
 pub use handler::{ErasedTcp, TcpHandler, erased, serve};
+
+#[cfg(test)]
+mod driver_tests;

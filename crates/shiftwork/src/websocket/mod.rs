@@ -41,3 +41,12 @@ pub use handler::{ErasedWebSocket, WebSocket, erased, serve};
 pub use message::{Message, Text, code};
 pub use partial::Partial;
 pub use upgrade::{Body, UpgradeTo, upgrade, upgrade_with};
+
+#[cfg(test)]
+mod codec_tests;
+#[cfg(test)]
+mod drain_tests;
+#[cfg(test)]
+mod driver_tests;
+#[cfg(test)]
+mod upgrade_tests;
