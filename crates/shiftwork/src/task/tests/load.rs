@@ -88,3 +88,33 @@ fn a_full_reply_socket_is_waited_for() {
     }
     worker.stop();
 }
+
+/// A worker that died leaves a full reply socket behind: the task worker waits for it once, not
+/// once for each of its tasks, and serves it again when a successor reads.
+#[test]
+fn a_reply_socket_that_nobody_reads_is_waited_for_once() {
+    let floor = Floor::sized(2, 1 << 20, 4096);
+    let (stage, _starts) = Stage::new();
+    let reply_wait = Duration::from_millis(100);
+    let options = LoopOptions { reply_wait, ..LoopOptions::default() };
+    for id in 0..200 {
+        let mut packet = Vec::new();
+        TaskPacket::begin(&mut packet, 0, 0, u64::MAX, "add");
+        TaskPacket::set_id(&mut packet, id);
+        append(&mut packet, &Add { a: 1, b: 1 }).unwrap();
+        floor.queue_in.send_bytes(&packet).unwrap();
+    }
+    let began = std::time::Instant::now();
+    let worker = TaskWorker::start(floor.task_loop(0, handlers(), Arc::clone(&stage), options));
+    block_on(async {
+        assert_eq!(floor.client(1).call(Add { a: 1, b: 2 }).await, Ok(3));
+        let took = began.elapsed();
+        assert!(took >= reply_wait, "it was not waited for");
+        assert!(took < reply_wait * 20, "it was waited for again and again: {took:?}");
+        // The successor finds its predecessor's answers first, and ignores them.
+        let successor = floor.client(0);
+        assert_eq!(successor.call(Add { a: 2, b: 2 }).await, Ok(4));
+    });
+    assert_eq!(stage.runs(), 202);
+    worker.stop();
+}

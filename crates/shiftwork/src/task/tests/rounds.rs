@@ -182,12 +182,16 @@ fn an_unanswered_task_times_out_and_is_not_run_afterwards() {
         assert_eq!(error, TaskError::TimedOut { name: "add", after });
         assert_eq!(client.pending(), 1);
 
+        let for_ever = client.call(Add { a: 1, b: 3 }).timeout(Duration::ZERO);
+        let for_ever = tokio::spawn(for_ever.into_future());
+        settle().await;
         let worker = floor.task_worker(0, &stage);
         assert_eq!(late.await.unwrap(), Ok(2));
+        assert_eq!(for_ever.await.unwrap(), Ok(4));
         worker.control.finish_queue();
         assert_eq!(worker.end(), TaskLoopEnd::QueueEmpty);
-        assert_eq!(stage.runs(), 1, "the one that nobody waited for was run");
-        assert_eq!(floor.slab.row(0).tasks(), 2);
+        assert_eq!(stage.runs(), 2, "the one that nobody waited for was run");
+        assert_eq!(floor.slab.row(0).tasks(), 3);
     });
 }
 
