@@ -1,9 +1,10 @@
 //! The ends of children.
 
+#![allow(unsafe_code)]
+
 use std::io;
 
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::Pid;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,31 +20,51 @@ pub enum Exit {
     },
 }
 
+impl Exit {
+    fn of(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signal { signo: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) }
+        } else {
+            Self::Code(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
 /// Reaps one child that has ended; None: there is none.
 ///
 /// # Errors
 /// Never for want of children: that is None.
 pub fn reap() -> io::Result<Option<(i32, Exit)>> {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
-            Ok(WaitStatus::Exited(pid, code)) => {
-                return Ok(Some((pid.as_raw(), Exit::Code(code))));
-            }
-            Ok(WaitStatus::Signaled(pid, signal, core)) => {
-                return Ok(Some((pid.as_raw(), Exit::Signal { signo: signal as i32, core })));
-            }
-            Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => return Ok(None),
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            // A real-time signal has ended it, which nix has no name for; it is reaped all the same.
-            Err(nix::Error::EINVAL) => {}
-            Err(error) => return Err(error.into()),
-        }
+    match wait(-1, libc::WNOHANG) {
+        Ok((0, _)) => Ok(None),
+        Ok((pid, exit)) => Ok(Some((pid, exit))),
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-/// Waits until a child is gone; one that is gone already is no error.
-pub fn wait_for(pid: i32) {
-    while let Err(nix::Error::EINTR) = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL)) {}
+/// Waits until a child is gone; one that is gone already is no error. Gives how it ended, if it
+/// was this call that reaped it.
+pub fn wait_for(pid: i32) -> Option<Exit> {
+    // Numbers that are no pid would mean any child.
+    (pid > 0).then(|| wait(pid, 0).ok()).flatten().map(|(_, exit)| exit)
+}
+
+/// waitpid(2), by hand: nix has no name for a real-time signal, and so loses the pid of a child
+/// that one of them has ended.
+fn wait(pid: i32, flags: libc::c_int) -> io::Result<(i32, Exit)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: status is a place of this frame.
+        let found = unsafe { libc::waitpid(pid, &raw mut status, flags | libc::__WALL) };
+        if found >= 0 {
+            return Ok((found, Exit::of(status)));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
 }
 
 /// Whether this process has children, living or not yet reaped.
