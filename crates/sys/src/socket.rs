@@ -173,6 +173,14 @@ impl std::os::fd::AsRawFd for Channel {
     }
 }
 
+/// Whether a socket is one in the file system, not one over IP.
+///
+/// # Errors
+/// If the descriptor is no socket.
+pub fn is_unix(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(sockopt::socket_domain(fd)? == AddressFamily::UNIX)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

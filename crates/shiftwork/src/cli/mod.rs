@@ -1,26 +1,30 @@
 //! The command line that every server has: `NAME [start] | reload | stop | status | check`.
 //!
-//! [`run`] plays every command but the start itself, which is the caller's: it gets what it needs
-//! to know as [`Prepared`].
+//! [`run`] is what `Server::run` does in a process that a user has started; [`play`] is the same
+//! without the start itself, for which it says what there is to know as [`Prepared`].
 
 mod args;
 mod check;
 mod commands;
 mod locate;
+mod origin;
 mod output;
 mod progress;
 mod status;
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 
-use shiftwork_supervisor::master::Places;
+use shiftwork_supervisor::manager::release::Origin;
+use shiftwork_supervisor::master::{self, Places, Start};
 use shiftwork_supervisor::protocol::template::Snapshot;
 use toml::Table;
 
+use crate::server::{Server, environment};
 use crate::settings::{Inputs, Problem, Settings, SettingsErrors, load, places};
 
 pub use args::{Cli, Command, Reload, Stop};
-pub use locate::{Located, locate, read_snapshot};
+pub use locate::{locate, read_snapshot};
 
 /// Exit statuses, the same for every command.
 pub mod exit {
@@ -100,9 +104,41 @@ pub enum Next {
     Exit(u8),
 }
 
+/// Does what the command line says: starts the server, or speaks to the one that runs.
+pub(crate) fn run<P, S>(server: &Server<P, S>) -> ExitCode {
+    let environment = environment();
+    let listeners: Vec<&str> = server.listeners.iter().map(|(name, _)| name.as_str()).collect();
+    let application = Application {
+        name: &server.name,
+        version: concat!("(Shiftwork ", env!("CARGO_PKG_VERSION"), ")"),
+        environment: &environment,
+        builder: &server.defaults,
+        listeners: &listeners,
+        app_default: &server.app.default,
+        app_check: &server.app.check,
+    };
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match play(&application, arguments.iter().cloned()) {
+        Next::Exit(status) => ExitCode::from(status),
+        Next::Start(prepared) => {
+            let Prepared { settings, places, snapshot, json } = *prepared;
+            crate::log::set_level(settings.server.log_level);
+            let executable = origin::executable(&settings, &snapshot, &arguments);
+            master::run(Start {
+                name: server.name.clone(),
+                settings: settings.server,
+                places,
+                snapshot,
+                origin: Origin { executable, arguments },
+                json,
+            })
+        }
+    }
+}
+
 /// Reads the command line (the program's name first) and does what it says, but for the start.
 #[must_use]
-pub fn run(application: &Application<'_>, arguments: impl IntoIterator<Item = OsString>) -> Next {
+pub fn play(application: &Application<'_>, arguments: impl IntoIterator<Item = OsString>) -> Next {
     let cli = match Cli::parse(application.name, application.version, arguments) {
         Ok(cli) => cli,
         Err(error) => {

@@ -133,6 +133,15 @@ pub fn start(socket: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
     Ok(listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
 }
 
+/// Takes one connection out of the queue, if there is one.
+///
+/// # Errors
+/// `WouldBlock` if there is none.
+pub fn accept(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::accept_with(socket, flags)?)
+}
+
 /// The address that a socket is bound to, with the port that the kernel chose.
 ///
 /// # Errors

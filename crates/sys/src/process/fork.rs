@@ -32,8 +32,11 @@ pub fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Refuses if there is more than one thread.
-pub(super) fn require_one_thread() -> io::Result<()> {
+/// Waits until there is one thread only.
+///
+/// # Errors
+/// If there are more for longer than a second: it names them.
+pub fn require_one_thread() -> io::Result<()> {
     let began = Instant::now();
     loop {
         let count = std::fs::read_dir("/proc/self/task")?.count();
@@ -61,6 +64,12 @@ pub fn thread_names() -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Removes a variable from this process's environment. For processes with one thread.
+pub fn remove_variable(name: &str) {
+    // SAFETY: the callers' processes have one thread, so nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var(name) }
 }
 
 /// _exit(2).

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 
-use super::super::{Next, run};
+use super::super::{Next, play};
 use super::*;
 use crate::settings::{NoApp, app_problems};
 use tempfile::TempDir;
@@ -40,7 +40,7 @@ fn command(line: &str) -> u8 {
         app_default: &default,
         app_check: &app_problems::<NoApp>,
     };
-    match run(&application, line.split_whitespace().map(Into::into)) {
+    match play(&application, line.split_whitespace().map(Into::into)) {
         Next::Exit(status) => status,
         Next::Start(prepared) => panic!("{prepared:?}"),
     }
