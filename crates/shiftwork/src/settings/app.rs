@@ -37,7 +37,7 @@ pub(super) fn dotted(key: &str) -> String {
 }
 
 /// Where a value comes from: by its own key, or that of what it is part of, or of a part of it.
-pub(super) fn source_of(sources: &BTreeMap<String, Source>, key: &str) -> Option<Source> {
+pub(crate) fn source_of(sources: &BTreeMap<String, Source>, key: &str) -> Option<Source> {
     let mut prefix = key;
     loop {
         if let Some(source) = sources.get(prefix) {

@@ -47,7 +47,7 @@ impl Serialize for Source {
 }
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SettingsError {
     /// The dotted key; empty where it is a whole file, or nothing that has a key.
     pub key: String,

@@ -25,6 +25,7 @@ use shiftwork_supervisor::protocol::template::Snapshot;
 use shiftwork_supervisor::settings::ServerSettings;
 use toml::Table;
 
+pub(crate) use app::source_of;
 pub use app::{NoApp, app_default, app_problems};
 pub use error::{SettingsError, SettingsErrors, Source};
 pub use limits::Limits;
@@ -91,6 +92,11 @@ impl Settings {
             SettingsErrors(vec![SettingsError { key, source, reason, nearest }])
         })
     }
+}
+
+/// Names of the settings in `[server]`, in the order of their documentation.
+pub(crate) fn server_fields() -> &'static [&'static str] {
+    strict::fields::<ServerSettings>()
 }
 
 /// Puts the settings together.

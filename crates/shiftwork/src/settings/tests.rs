@@ -23,7 +23,7 @@ struct App {
 #[serde(rename_all = "camelCase")]
 struct Mail {
     from: String,
-    maxSize: u32,
+    max_size: u32,
 }
 
 impl Default for App {
@@ -166,7 +166,7 @@ fn variables_find_names_that_they_cannot_spell() {
     .load()
     .unwrap();
     assert_eq!(settings.listen["Till-2"], "127.0.0.1:1");
-    assert_eq!(settings.app::<App>().unwrap().mail.maxSize, 9);
+    assert_eq!(settings.app::<App>().unwrap().mail.max_size, 9);
 }
 
 #[test]
