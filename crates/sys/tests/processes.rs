@@ -7,6 +7,8 @@
 
 #[path = "processes/cases.rs"]
 mod cases;
+#[path = "processes/common.rs"]
+mod common;
 #[path = "processes/programs.rs"]
 mod programs;
 

@@ -79,10 +79,50 @@ pub fn has_children() -> bool {
 /// # Errors
 /// If /proc is not there.
 pub fn kill_children() -> io::Result<()> {
-    let own = std::process::id();
-    let list = std::fs::read_to_string(format!("/proc/self/task/{own}/children"))?;
-    for pid in list.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+    for pid in children()? {
         let _ = crate::signal::kill(pid, crate::signal::KILL);
     }
     Ok(())
+}
+
+fn children() -> io::Result<Vec<i32>> {
+    let own = std::process::id();
+    match std::fs::read_to_string(format!("/proc/self/task/{own}/children")) {
+        Ok(list) => Ok(list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()),
+        // A kernel without that list: everybody is asked for the parent.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => children_by_parent(own),
+        Err(error) => Err(error),
+    }
+}
+
+fn children_by_parent(own: u32) -> io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // It may be gone by now. The name in parentheses may hold anything.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        if parent.is_some_and(|it| it.parse() == Ok(own)) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn children_are_found_without_a_list_of_them() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let found = children_by_parent(std::process::id()).unwrap();
+        assert!(found.contains(&child.id().cast_signed()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

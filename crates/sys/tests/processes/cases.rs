@@ -2,14 +2,14 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use shiftwork_sys::daemon::{Detached, detach};
 use shiftwork_sys::process::{self, Exit, Forked};
 use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::socket::Channel;
-use shiftwork_sys::wait::{Interest, Poller};
 use shiftwork_sys::{fd, limits, umask, user};
+
+use crate::common::{await_readable, in_child, next, open_descriptors, run_and_exit};
 
 /// Every case of this file.
 pub(crate) const ALL: &[(&str, fn())] = &[
@@ -30,35 +30,6 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("the_mask_of_new_files", the_mask_of_new_files),
     ("output_goes_where_it_is_told", output_goes_where_it_is_told),
 ];
-
-/// Waits until there is something to read, which must come soon.
-pub(crate) fn await_readable(fd: impl AsFd) {
-    let mut poller = Poller::new();
-    poller.add((), fd.as_fd(), Interest::Read);
-    assert_eq!(poller.wait(Some(Duration::from_secs(10))).unwrap().len(), 1);
-}
-
-/// Runs `body` in a forked child and returns how it ended; a panic ends it with 101.
-fn in_child(body: impl FnOnce()) -> Exit {
-    match process::fork().unwrap() {
-        Forked::Parent(pid) => process::wait_for(pid).unwrap(),
-        Forked::Child => run_and_exit(body),
-    }
-}
-
-/// Ends the process with 0, or with 101 after a panic.
-pub(crate) fn run_and_exit(body: impl FnOnce()) -> ! {
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-    process::exit_now(if result.is_ok() { 0 } else { 101 })
-}
-
-/// The next message, waiting for it.
-pub(crate) fn next(channel: &Channel) -> String {
-    let mut buf = [0; 4096];
-    await_readable(channel);
-    let len = channel.recv_bytes(&mut buf).unwrap();
-    String::from_utf8_lossy(&buf[..len]).into_owned()
-}
 
 fn fork_and_reap() {
     assert_eq!(process::reap().unwrap(), None);
@@ -389,17 +360,6 @@ fn the_mask_of_new_files() {
     assert_eq!(mode("b"), 0o600);
     drop(narrowed);
     assert_eq!(mode("c"), 0o640);
-}
-
-/// The descriptors that are open, in order.
-pub(crate) fn open_descriptors() -> Vec<i32> {
-    let list = std::fs::read_dir("/proc/self/fd").unwrap();
-    let names = list.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut all: Vec<i32> = names.map(|name| name.parse().unwrap()).collect();
-    // The list's own descriptor is gone by now.
-    all.retain(|number| std::path::Path::new(&format!("/proc/self/fd/{number}")).exists());
-    all.sort_unstable();
-    all
 }
 
 fn output_goes_where_it_is_told() {

@@ -12,7 +12,7 @@ use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::{fd, process::execute};
 
-use crate::cases::open_descriptors;
+use crate::common::open_descriptors;
 
 /// Every case of this file.
 pub(crate) const ALL: &[(&str, fn())] = &[
