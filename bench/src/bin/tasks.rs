@@ -156,7 +156,9 @@ fn race(
         }
     }
     drop((queue_in, queue_out, reading, writing, result_in));
-    pids.into_iter().for_each(wait_for);
+    for pid in pids {
+        let _ = wait_for(pid);
+    }
     let mut sum = 0.0;
     for _ in 0..shape.senders {
         let mut bytes = [0; 8];

@@ -108,3 +108,61 @@ async fn it_works_from_an_axum_route() {
     let text = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(text, "this is a WebSocket address\n");
 }
+
+/// The whole way: axum's route answers, hyper sends the 101 and gives the stream back with what it
+/// has read too much, and the handler goes on from there.
+#[tokio::test]
+async fn hyper_gives_the_stream_to_the_handler() {
+    use std::sync::{Arc, Mutex};
+
+    use hyper_util::rt::TokioIo;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::driver_tests::Probe;
+    use super::{erased, serve};
+    use crate::session::{Begin, Outcome, Peer, Start, Switch};
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (stream, from) = listener.accept().await.unwrap();
+        let router: Router = Router::new().route(
+            "/ws",
+            any(|request: Request| async move { upgrade_with(&request, "probe", &41_u64) }),
+        );
+        let to = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&to);
+        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            let (router, seen) = (router.clone(), Arc::clone(&seen));
+            Box::pin(async move {
+                let mut response = router.oneshot(request.map(Body::new)).await?;
+                *seen.lock().unwrap() = response.extensions_mut().remove::<UpgradeTo>();
+                Ok::<_, std::convert::Infallible>(response)
+            })
+        });
+        let builder = hyper::server::conn::http1::Builder::new();
+        let mut http = builder.serve_connection(TokioIo::new(stream), service);
+        std::future::poll_fn(|cx| http.poll_without_shutdown(cx)).await.unwrap();
+        let parts = http.into_parts();
+        let to = to.lock().unwrap().take().unwrap();
+        assert_eq!(to.handler, "probe");
+        let control = Arc::new(Switch::default());
+        let mut start = Start::new(parts.io.into_inner(), Peer::Tcp(from), control);
+        start.unread = parts.read_buf;
+        start.begin = to.session.map_or(Begin::Fresh, Begin::With);
+        serve(erased(Probe::default()), start).await
+    });
+    let client = tokio::task::spawn_blocking(move || {
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        let (mut socket, response) =
+            tungstenite::client(format!("ws://{address}/ws"), stream).unwrap();
+        assert_eq!(response.status(), 101);
+        socket.send("count".into()).unwrap();
+        assert_eq!(socket.read().unwrap().into_text().unwrap(), "42");
+        socket.close(None).unwrap();
+        while socket.read().is_ok() {}
+    });
+    crate::session::testing::soon(client).await.unwrap();
+    let outcome: Outcome<TcpStream> = crate::session::testing::soon(server).await.unwrap();
+    assert!(matches!(outcome, Outcome::Closed(_)));
+}

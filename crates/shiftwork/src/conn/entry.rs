@@ -1,0 +1,375 @@
+//! One connection as its worker sees it.
+
+use std::fmt;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use http::{Method, Uri};
+
+use super::counters::Counters;
+use super::orders::Orders;
+use super::registry::Shared;
+use crate::session::{self, Peer};
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// HTTP/1.0 and 1.1.
+    Http1 = 0,
+    /// WebSocket.
+    WebSocket = 1,
+    /// Raw TCP, in lines or bytes.
+    Tcp = 2,
+}
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Between two requests, nothing of the next one read.
+    Idle = 0,
+    /// The first bytes of a request have come.
+    Head = 1,
+    /// A request is being worked on or answered.
+    InHand = 2,
+}
+
+/// What is in hand on a connection.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// An HTTP request.
+    Request(Method, Uri),
+    /// A handler of another protocol (`"open"`, `"message"`, `"close"`).
+    Handler(&'static str),
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Without the query, which may hold what does not belong into a log.
+            Work::Request(method, uri) => write!(f, "{method} {}", uri.path()),
+            Work::Handler(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Work that was cut, for the log.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// The connection's number.
+    pub id: u64,
+    /// Whose it was.
+    pub peer: Peer,
+    /// What it was; displays as `POST /orders`.
+    pub work: Work,
+    /// How long it had been in hand.
+    pub age: Duration,
+}
+
+/// One connection of a worker: what it does, and the orders for its driver.
+///
+/// Made by [`Registry::open`](super::Registry::open); leaves the registry when the last reference to
+/// it is dropped, so hold it exactly as long as the connection (or a handler that survived it) lives.
+pub struct Conn {
+    pub(super) id: u64,
+    peer: Peer,
+    protocol: AtomicU8,
+    orders: AtomicU32,
+    /// A `Phase` in the two lowest bits; above them a number that every sign of progress raises.
+    phase: AtomicU64,
+    /// The waker of the driver's task. Not taken out by a wake, so it is set once.
+    waker: Mutex<Option<Waker>>,
+    work: Mutex<Option<(Work, Instant)>>,
+    /// Output may be waiting in this process: written, and not flushed yet.
+    unsent: AtomicBool,
+    /// The connection itself has ended; only a handler goes on.
+    detached: AtomicBool,
+    pub(super) seen: Mutex<Seen>,
+    registry: Weak<Shared>,
+    counters: Arc<Counters>,
+}
+
+/// What the sweeper saw when it last looked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) phase: u64,
+    /// Since when, at the earliest. Late by up to one sweep, never early.
+    pub(super) since: Instant,
+}
+
+const PHASE_BITS: u64 = 2;
+const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
+
+impl Conn {
+    pub(super) fn new(
+        id: u64,
+        protocol: Protocol,
+        peer: Peer,
+        idle_for: Duration,
+        orders: Orders,
+        registry: &Arc<Shared>,
+    ) -> Conn {
+        let now = Instant::now();
+        registry.counters.connections.fetch_add(1, Relaxed);
+        Conn {
+            id,
+            peer,
+            protocol: AtomicU8::new(protocol as u8),
+            orders: AtomicU32::new(orders.0),
+            phase: AtomicU64::new(Phase::Idle as u64),
+            waker: Mutex::new(None),
+            work: Mutex::new(None),
+            unsent: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
+            seen: Mutex::new(Seen {
+                phase: Phase::Idle as u64,
+                since: now.checked_sub(idle_for).unwrap_or(now),
+            }),
+            registry: Arc::downgrade(registry),
+            counters: Arc::clone(&registry.counters),
+        }
+    }
+
+    /// A number that is unique in this process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// What is spoken on it now.
+    pub fn protocol(&self) -> Protocol {
+        match self.protocol.load(Relaxed) {
+            0 => Protocol::Http1,
+            1 => Protocol::WebSocket,
+            _ => Protocol::Tcp,
+        }
+    }
+
+    /// Another protocol has taken over the connection.
+    pub fn set_protocol(&self, protocol: Protocol) {
+        self.protocol.store(protocol as u8, Relaxed);
+    }
+
+    /// The orders as they stand now.
+    #[inline]
+    pub fn orders(&self) -> Orders {
+        Orders(self.orders.load(Acquire))
+    }
+
+    /// Gives orders and wakes the driver if they are new.
+    pub fn order(&self, orders: Orders) {
+        let before = self.orders.fetch_or(orders.0, AcqRel);
+        if before | orders.0 != before {
+            self.wake();
+        }
+    }
+
+    /// Takes back an expiry that is no longer true.
+    pub(crate) fn take_back(&self, orders: Orders) {
+        self.orders.fetch_and(!orders.0, AcqRel);
+    }
+
+    /// Remembers whom to wake when orders come. Call it before the orders are read; only the last
+    /// waker counts.
+    pub fn register(&self, waker: &Waker) {
+        let mut slot = lock(&self.waker);
+        match &mut *slot {
+            Some(known) => known.clone_from(waker),
+            None => *slot = Some(waker.clone()),
+        }
+    }
+
+    /// Wakes the driver.
+    pub fn wake(&self) {
+        let waker = lock(&self.waker).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// What the connection is doing.
+    pub fn phase(&self) -> Phase {
+        phase_of(self.phase.load(Relaxed))
+    }
+
+    pub(super) fn raw_phase(&self) -> u64 {
+        self.phase.load(Relaxed)
+    }
+
+    /// Whether nothing has happened since the sweeper last looked.
+    pub(crate) fn unchanged_since_sweep(&self) -> bool {
+        lock(&self.seen).phase == self.raw_phase()
+    }
+
+    /// How long the connection has been in its present phase without progress; late by up to one
+    /// sweep, never early.
+    pub fn quiet_for(&self) -> Duration {
+        let seen = *lock(&self.seen);
+        match seen.phase == self.raw_phase() {
+            true => seen.since.elapsed(),
+            false => Duration::ZERO,
+        }
+    }
+
+    #[inline]
+    fn set_phase(&self, phase: Phase) {
+        // One writer at a time: the driver, or the handler that outlived it.
+        let next = (self.phase.load(Relaxed) >> PHASE_BITS).wrapping_add(1);
+        self.phase.store((next << PHASE_BITS) | phase as u64, Relaxed);
+    }
+
+    /// Bytes of the next request have come, unless one is in hand.
+    #[inline]
+    pub(crate) fn head_bytes(&self) {
+        if self.phase() == Phase::Idle {
+            self.set_phase(Phase::Head);
+        }
+    }
+
+    /// The client has taken bytes or shown another sign of life, in whatever phase.
+    #[inline]
+    pub fn progress(&self) {
+        self.set_phase(self.phase());
+    }
+
+    /// Notes whether output waits in this process.
+    #[inline]
+    pub(crate) fn set_unsent(&self, unsent: bool) {
+        self.unsent.store(unsent, Relaxed);
+    }
+
+    /// Whether output may be waiting in this process, for a client that does not take it.
+    #[inline]
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.unsent.load(Relaxed)
+    }
+
+    /// A request, or the handler of a message, begins.
+    pub fn begin(&self, work: Work) {
+        self.counters.requests.fetch_add(1, Relaxed);
+        self.counters.in_hand.fetch_add(1, Relaxed);
+        let mut slot = lock(&self.work);
+        // An expiry that came too late for the request before must not hit this one.
+        if self.orders().any(Orders::REQUEST_EXPIRED) {
+            self.take_back(Orders::REQUEST_EXPIRED);
+        }
+        *slot = Some((work, Instant::now()));
+        drop(slot);
+        self.set_phase(Phase::InHand);
+    }
+
+    /// What began with [`begin`](Conn::begin) is done, its answer included.
+    pub fn end(&self) {
+        let work = lock(&self.work).take();
+        self.set_phase(Phase::Idle);
+        self.counters.in_hand.fetch_sub(1, Relaxed);
+        drop(work);
+    }
+
+    /// An answer with a status of 500 or above was given.
+    pub fn failed(&self) {
+        self.counters.failures.fetch_add(1, Relaxed);
+    }
+
+    /// The connection has ended, a handler goes on without it.
+    pub(crate) fn detach(&self) {
+        if !self.detached.swap(true, AcqRel) {
+            self.counters.connections.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// What is in hand, and since when.
+    pub fn work(&self) -> Option<(Work, Instant)> {
+        lock(&self.work).clone()
+    }
+
+    /// Since when something is in hand; orders it to end if `is_over` says so of that time.
+    pub(super) fn judge_work(&self, is_over: impl FnOnce(Instant) -> bool) -> Option<Instant> {
+        let work = lock(&self.work);
+        let (_, since) = work.as_ref()?;
+        if is_over(*since) {
+            // Under the lock: no other request can have begun meanwhile.
+            self.order(Orders::REQUEST_EXPIRED);
+        }
+        Some(*since)
+    }
+
+    pub(super) fn cut(&self) -> Option<Cut> {
+        let cut = self.work().map(|(work, since)| Cut {
+            id: self.id,
+            peer: self.peer,
+            work,
+            age: since.elapsed(),
+        });
+        self.order(Orders::CUT);
+        cut
+    }
+}
+
+/// For the drivers of WebSocket and raw TCP.
+impl session::Control for Conn {
+    fn orders(&self) -> session::Orders {
+        let orders = Conn::orders(self);
+        session::Orders {
+            drain: orders.draining(),
+            close: orders.any(Orders::CLOSE),
+            cut: orders.any(Orders::CUT),
+        }
+    }
+
+    fn register(&self, waker: &Waker) {
+        Conn::register(self, waker);
+    }
+
+    fn begin(&self, what: &'static str) {
+        Conn::begin(self, Work::Handler(what));
+    }
+
+    fn end(&self) {
+        Conn::end(self);
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if !*self.detached.get_mut() {
+            self.counters.connections.fetch_sub(1, Relaxed);
+        }
+        if let Some(registry) = self.registry.upgrade() {
+            registry.remove(self.id);
+        }
+    }
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn")
+            .field("id", &self.id)
+            .field("peer", &self.peer)
+            .field("protocol", &self.protocol())
+            .field("phase", &self.phase())
+            .field("orders", &self.orders())
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) fn phase_of(raw: u64) -> Phase {
+    match raw & PHASE_MASK {
+        0 => Phase::Idle,
+        1 => Phase::Head,
+        _ => Phase::InHand,
+    }
+}
+
+/// A panic while one of these was held leaves nothing half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

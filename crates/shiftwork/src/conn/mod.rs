@@ -1,0 +1,21 @@
+//! The open connections of a worker: what they are, what they are doing, and the orders they get.
+//!
+//! Every connection, whatever its protocol, has one [`Conn`] in the worker's [`Registry`]. Its driver
+//! writes what it is doing into it and reads its orders from it; the worker sweeps, drains, cuts and
+//! counts through the registry. Nothing of it costs a system call, and on the path of a request only
+//! a few relaxed atomics and one uncontended lock.
+
+mod counters;
+mod entry;
+mod orders;
+pub mod panics;
+mod registry;
+mod stream;
+
+pub use counters::{Counters, Totals};
+pub use entry::{Conn, Cut, Phase, Protocol, Work};
+pub use orders::Orders;
+pub use registry::{Drain, Registry, SweepLimits};
+pub use stream::Stream;
+
+pub use crate::session::Peer;

@@ -1,0 +1,232 @@
+//! All connections of a worker.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use super::counters::{Counters, Totals};
+use super::entry::{Conn, Cut, Phase, Protocol, Seen, lock, phase_of};
+use super::orders::Orders;
+use crate::session::Peer;
+
+/// What becomes of the connections of a draining worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// Others go on: connections are handed over between two requests.
+    HandOver,
+    /// The server stops, or the listener is gone: requests in hand are answered with
+    /// `Connection: close`, idle connections closed.
+    Close,
+}
+
+impl Drain {
+    fn orders(self) -> Orders {
+        match self {
+            Drain::HandOver => Orders::HAND_OVER,
+            Drain::Close => Orders::CLOSE,
+        }
+    }
+}
+
+/// What [`Registry::sweep`] lets pass. Zero means without limit.
+#[derive(Debug, Clone, Copy)]
+pub struct SweepLimits {
+    /// Between two requests, or with output that the client does not take.
+    pub idle: Duration,
+    /// From the first byte of a request head to its last.
+    pub header: Duration,
+    /// From the end of the head to the beginning of the answer.
+    pub request: Duration,
+}
+
+/// At a stop a connection on which nothing was ever asked may have its first request under way.
+pub(crate) const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// The open connections of one worker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    open: Mutex<HashMap<u64, Weak<Conn>>>,
+    next: AtomicU64,
+    /// Milliseconds of the oldest work, as of the last sweep.
+    oldest_ms: AtomicU64,
+    draining: Mutex<Option<Drain>>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Shared {
+    pub(super) fn remove(&self, id: u64) {
+        lock(&self.open).remove(&id);
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry::new()
+    }
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Registry {
+        Registry {
+            shared: Arc::new(Shared {
+                open: Mutex::new(HashMap::new()),
+                next: AtomicU64::new(1),
+                oldest_ms: AtomicU64::new(0),
+                draining: Mutex::new(None),
+                counters: Arc::new(Counters::default()),
+            }),
+        }
+    }
+
+    /// Enters a new connection, or one that was adopted after it had been quiet for `idle_for`.
+    /// Opened in a worker that drains already, it has its orders from the start.
+    pub fn open(&self, protocol: Protocol, peer: Peer, idle_for: Duration) -> Arc<Conn> {
+        let id = self.shared.next.fetch_add(1, Relaxed);
+        // Held until the connection is entered, so that no order can fall in between.
+        let draining = lock(&self.shared.draining);
+        let orders = draining.map_or(Orders::default(), Drain::orders);
+        let conn = Arc::new(Conn::new(id, protocol, peer, idle_for, orders, &self.shared));
+        lock(&self.shared.open).insert(id, Arc::downgrade(&conn));
+        conn
+    }
+
+    /// The counters, which outlive the connections.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.shared.counters
+    }
+
+    /// Requests begun and not finished, those whose client has gone included.
+    pub fn in_hand(&self) -> u64 {
+        self.shared.counters.in_hand()
+    }
+
+    /// Connections open now, and handlers whose connection has gone.
+    pub fn len(&self) -> usize {
+        lock(&self.shared.open).len()
+    }
+
+    /// Whether nothing is open and nothing in hand.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All counts at once.
+    pub fn totals(&self) -> Totals {
+        let counters = &self.shared.counters;
+        let oldest = match self.shared.oldest_ms.load(Relaxed) {
+            0 => None,
+            ms => Some(Duration::from_millis(ms)),
+        };
+        Totals {
+            requests: counters.requests(),
+            in_hand: counters.in_hand(),
+            connections: counters.connections(),
+            failures: counters.failures(),
+            oldest,
+        }
+    }
+
+    /// How the worker drains, if it does.
+    pub fn draining(&self) -> Option<Drain> {
+        *lock(&self.shared.draining)
+    }
+
+    /// Gives every connection, and every one that is opened from now on, its orders for a drain.
+    /// `Close` may follow `HandOver`, and then stands above it.
+    pub fn drain_all(&self, drain: Drain) {
+        {
+            let mut draining = lock(&self.shared.draining);
+            if *draining == Some(Drain::Close) {
+                return;
+            }
+            *draining = Some(drain);
+        }
+        for conn in self.all() {
+            conn.order(drain.orders());
+        }
+    }
+
+    /// Drops every connection with what is in hand on it, and tells what that was. Guarded sections
+    /// run in tasks of their own and are not touched.
+    pub fn cut_all(&self) -> Vec<Cut> {
+        self.all().iter().filter_map(|conn| conn.cut()).collect()
+    }
+
+    /// What is in hand, oldest first: for the log.
+    pub fn in_hand_list(&self) -> Vec<Cut> {
+        let now = Instant::now();
+        let mut list: Vec<Cut> = self
+            .all()
+            .iter()
+            .filter_map(|conn| {
+                let (work, since) = conn.work()?;
+                let age = now.saturating_duration_since(since);
+                Some(Cut { id: conn.id(), peer: conn.peer(), work, age })
+            })
+            .collect();
+        list.sort_by_key(|cut| std::cmp::Reverse(cut.age));
+        list
+    }
+
+    /// Looks at every connection and orders those that are over a limit to end. To be called a few
+    /// times a second; limits are kept to within one interval, never broken early.
+    pub fn sweep(&self, now: Instant, limits: SweepLimits) {
+        let mut oldest: Option<Instant> = None;
+        for conn in self.all() {
+            let raw = conn.raw_phase();
+            let since = observe(&conn, raw, now);
+            let phase = phase_of(raw);
+            if phase == Phase::InHand {
+                let is_http = conn.protocol() == Protocol::Http1;
+                let is_over = |began| is_http && over(limits.request, began, now);
+                if let Some(began) = conn.judge_work(is_over) {
+                    oldest = Some(oldest.map_or(began, |oldest| oldest.min(began)));
+                }
+            }
+            // The other protocols look after their own silence.
+            if conn.protocol() != Protocol::Http1 {
+                continue;
+            }
+            let idle = match conn.orders().any(Orders::CLOSE) && phase == Phase::Idle {
+                true => FIRST_REQUEST_GRACE,
+                false => limits.idle,
+            };
+            if phase == Phase::Head && over(limits.header, since, now) {
+                conn.order(Orders::HEADER_EXPIRED);
+            } else if (phase == Phase::Idle || conn.has_unsent()) && over(idle, since, now) {
+                conn.order(Orders::IDLE_EXPIRED);
+            }
+        }
+        let age = oldest.map_or(0, |since| {
+            now.saturating_duration_since(since).as_millis().clamp(1, u64::MAX.into())
+        });
+        self.shared.oldest_ms.store(u64::try_from(age).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Taken out of the lock first: the last reference to one of them may be dropped meanwhile, and
+    /// that takes the lock too.
+    fn all(&self) -> Vec<Arc<Conn>> {
+        lock(&self.shared.open).values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Since when the connection is in this phase without progress, as far as sweeps have seen.
+fn observe(conn: &Conn, raw: u64, now: Instant) -> Instant {
+    let mut seen = lock(&conn.seen);
+    if seen.phase != raw {
+        *seen = Seen { phase: raw, since: now };
+    }
+    seen.since
+}
+
+fn over(limit: Duration, since: Instant, now: Instant) -> bool {
+    !limit.is_zero() && now.saturating_duration_since(since) >= limit
+}

@@ -1,0 +1,29 @@
+//! The answers that we give in the application's place.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+
+use super::body::ResponseBody;
+use super::link::Ticket;
+
+/// An answer of one line of text.
+pub(super) fn answer<B>(status: StatusCode, ticket: Ticket) -> Response<ResponseBody<B>> {
+    let text = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "the body of the request is too long\n",
+        StatusCode::SERVICE_UNAVAILABLE => "the request took too long\n",
+        _ => "internal error\n",
+    };
+    if status.is_server_error() {
+        ticket.conn().failed();
+    }
+    let mut response = Response::new(ResponseBody::text(text, ticket));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}
+
+/// What a client gets that does not finish its request head. Written past hyper, which has no answer
+/// under way at that moment.
+pub(super) const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+    content-length: 0\r\nconnection: close\r\n\r\n";
