@@ -16,11 +16,13 @@ use super::callbacks::Boxed;
 /// HTTP/1.1 at an address, and WebSocket for requests that ask for it.
 pub struct Http<S> {
     service: Make<S, Arc<dyn ServeHttp>>,
-    websockets: Vec<(String, Make<S, Arc<dyn ErasedWebSocket>>)>,
+    websockets: Vec<NamedWebSocket<S>>,
     marks: Option<Make<S, HeaderMap>>,
     cancel_on_disconnect: bool,
 }
 
+/// A WebSocket handler and the name that routes know it by.
+type NamedWebSocket<S> = (String, Make<S, Arc<dyn ErasedWebSocket>>);
 /// Makes something from a worker's state.
 type Make<S, T> = Box<dyn Fn(&Arc<S>) -> T + Send + Sync>;
 
