@@ -44,6 +44,8 @@ pub(crate) struct Listener {
 pub(crate) struct Process {
     pub(crate) role: String,
     pub(crate) worker_id: Option<u32>,
+    /// 0 while it is being forked, when the server says null.
+    #[serde(deserialize_with = "pid")]
     pub(crate) pid: i32,
     pub(crate) generation: Option<u64>,
     pub(crate) state: String,
@@ -54,6 +56,10 @@ pub(crate) struct Process {
     pub(crate) tasks: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) restarts: u64,
+}
+
+fn pid<'de, D: serde::Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
+    Option::<i32>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 impl Status {
