@@ -342,6 +342,20 @@ impl Shop {
         Client::connect(self.web())?.get(path)
     }
 
+    /// Blocks the only worker for so long, and returns when it answers nobody any more.
+    #[track_caller]
+    pub(crate) fn block(&self, ms: u64) -> Client {
+        let mut blocked = self.client();
+        let request = format!("GET /block?ms={ms} HTTP/1.1\r\nhost: shop\r\n\r\n");
+        blocked.send(request.as_bytes()).expect("ask for a block");
+        within(LONG, "the worker is blocked", || {
+            let mut probe = self.client();
+            probe.set_patience(Duration::from_millis(100)).expect("a timeout");
+            (probe.get("/hello").err() == Some(Broken::TimedOut)).then_some(())
+        });
+        blocked
+    }
+
     fn try_status(&self) -> Option<Status> {
         let ended = self.site.run(&["status", "--json"]);
         (ended.code == 0).then(|| {
