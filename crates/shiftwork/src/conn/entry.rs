@@ -115,6 +115,7 @@ impl Conn {
     ) -> Conn {
         let now = Instant::now();
         registry.counters.connections.fetch_add(1, Relaxed);
+        registry.counters.changed();
         Conn {
             id,
             peer,
@@ -256,6 +257,7 @@ impl Conn {
     pub fn begin(&self, work: Work) {
         self.counters.requests.fetch_add(1, Relaxed);
         self.counters.in_hand.fetch_add(1, Relaxed);
+        self.counters.changed();
         let mut slot = lock(&self.work);
         // An expiry that came too late for the request before must not hit this one.
         if self.orders().any(Orders::REQUEST_EXPIRED) {
@@ -271,6 +273,7 @@ impl Conn {
         let work = lock(&self.work).take();
         self.set_phase(Phase::Idle);
         self.counters.in_hand.fetch_sub(1, Relaxed);
+        self.counters.changed();
         drop(work);
     }
 
@@ -283,6 +286,7 @@ impl Conn {
     pub(crate) fn detach(&self) {
         if !self.detached.swap(true, AcqRel) {
             self.counters.connections.fetch_sub(1, Relaxed);
+            self.counters.changed();
         }
     }
 
@@ -342,6 +346,7 @@ impl Drop for Conn {
     fn drop(&mut self) {
         if !*self.detached.get_mut() {
             self.counters.connections.fetch_sub(1, Relaxed);
+            self.counters.changed();
         }
         if let Some(registry) = self.registry.upgrade() {
             registry.remove(self.id);

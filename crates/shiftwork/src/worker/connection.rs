@@ -88,6 +88,11 @@ impl Service {
         }
     }
 
+    /// Passes a connection on that was accepted and not looked at.
+    pub(super) fn pass_on(&self, listener: &str, stream: Stream) {
+        self.hand_over(listener, stream, Bytes::new(), Duration::ZERO);
+    }
+
     fn hand_over(&self, listener: &str, stream: Stream, unread: Bytes, idle_for: Duration) {
         let socket = match stream.into_fd() {
             Ok(socket) => socket,
