@@ -257,8 +257,10 @@ impl Manager {
                     self.listeners.clear();
                     self.take(Event::Stop);
                     // Its end of the line stays readable for ever; nothing more comes from it.
-                    if let Ok((ours, _)) = Channel::pair() {
+                    if let Ok((ours, theirs)) = Channel::pair() {
                         self.master = Line::new(ours);
+                        // Open for as long as this process: an end that is closed is readable, too.
+                        std::mem::forget(theirs);
                     }
                     self.exit_when_empty();
                     return;
