@@ -11,8 +11,8 @@ use http::{Method, Uri};
 
 use super::counters::Counters;
 use super::orders::Orders;
-use crate::session::{self, Peer};
 use super::registry::Shared;
+use crate::session::{self, Peer};
 
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -324,11 +324,8 @@ fn format_1_is_what_it_was() {
 
 fn any_passport() -> impl Strategy<Value = Passport> {
     let bytes = || proptest::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from);
-    let protocol = prop_oneof![
-        Just(Protocol::Http1),
-        Just(Protocol::WebSocket),
-        Just(Protocol::Tcp)
-    ];
+    let protocol =
+        prop_oneof![Just(Protocol::Http1), Just(Protocol::WebSocket), Just(Protocol::Tcp)];
     (
         protocol,
         ".*",

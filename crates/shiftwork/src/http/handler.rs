@@ -16,11 +16,11 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::BoxError;
+use super::UpgradeTo;
 use super::body::{RequestBody, ResponseBody};
 use super::limits::HttpLimits;
 use super::link::{BodyGuard, Link, Ticket};
 use super::refuse;
-use super::UpgradeTo;
 use crate::conn::{Orders, Work, panics};
 
 /// What a service must be to serve HTTP here; holds for every fitting `tower` service, so never

@@ -270,9 +270,10 @@ pub(super) async fn read_head(stream: &mut TcpStream) -> String {
 
 async fn read_one(stream: &mut TcpStream) -> (String, String) {
     let head = read_head(stream).await;
-    let length = head.split("content-length: ").nth(1).map(|rest| {
-        rest.split("\r\n").next().unwrap().parse::<usize>().unwrap()
-    });
+    let length = head
+        .split("content-length: ")
+        .nth(1)
+        .map(|rest| rest.split("\r\n").next().unwrap().parse::<usize>().unwrap());
     let mut body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut body).await.unwrap();
     (head, String::from_utf8(body).unwrap())
