@@ -19,6 +19,7 @@ mod tests;
 
 pub use body::{RequestBody, ResponseBody};
 pub use driver::serve;
+pub use handler::HttpService;
 pub use limits::{HttpLimits, MAX_UNREAD};
 pub use outcome::{CloseReason, Outcome};
 

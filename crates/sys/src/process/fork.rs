@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::io;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 /// Which side of a fork this is.
@@ -24,6 +24,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// ever. A thread that has just been joined is waited for, for up to a second.
 pub fn fork() -> io::Result<Forked> {
     require_one_thread()?;
+    flush();
     // SAFETY: there is one thread, so the child has all that the parent had, in a sound state.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -32,8 +33,11 @@ pub fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Refuses if there is more than one thread.
-pub(super) fn require_one_thread() -> io::Result<()> {
+/// Waits until there is one thread only.
+///
+/// # Errors
+/// If there are more for longer than a second: it names them.
+pub fn require_one_thread() -> io::Result<()> {
     let began = Instant::now();
     loop {
         let count = std::fs::read_dir("/proc/self/task")?.count();
@@ -50,6 +54,15 @@ pub(super) fn require_one_thread() -> io::Result<()> {
     }
 }
 
+/// Writes out what waits in the buffers of stdout, Rust's and C's: the child would write it again.
+pub(super) fn flush() {
+    let _ = io::stdout().flush();
+    // SAFETY: null stands for all streams, and there is one thread.
+    unsafe {
+        libc::fflush(std::ptr::null_mut());
+    }
+}
+
 /// The names of this process's threads.
 #[must_use]
 pub fn thread_names() -> Vec<String> {
@@ -61,6 +74,12 @@ pub fn thread_names() -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Removes a variable from this process's environment. For processes with one thread.
+pub fn remove_variable(name: &str) {
+    // SAFETY: the callers' processes have one thread, so nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var(name) }
 }
 
 /// _exit(2).

@@ -1,0 +1,301 @@
+//! What can be typed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use shiftwork_supervisor::core::event::{Scope, Until};
+
+const HELP: &str = "\
+Exit status:
+  0  done
+  1  failed, or rolled back
+  2  a mistake in the command or in the settings
+  3  no server runs
+  4  not permitted
+  5  the time given with --timeout is over
+
+Signals to the master:
+  TERM, INT  stop gracefully; the second one, a second later, at once
+  QUIT       stop at once: work in hand is cut
+  USR1, HUP  reload code and settings
+  USR2       reload the task workers alone
+  RTMIN      open the log file anew
+
+Settings: the program's defaults < settings file < SHIFTWORK__TABLE__KEY < --set TABLE.KEY=VALUE";
+
+/// A command line, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cli {
+    /// What to do.
+    pub command: Command,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// Every `--set`, as typed.
+    pub set: Vec<String>,
+    /// `--control`.
+    pub control: Option<PathBuf>,
+    /// `--json`.
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Start the server.
+    Start {
+        /// In the background, whatever the settings say.
+        daemonize: bool,
+    },
+    /// Replace code and settings.
+    Reload(Reload),
+    /// Stop the server.
+    Stop(Stop),
+    /// Tell how it is.
+    Status,
+    /// Say what the settings are and what is wrong with them.
+    Check,
+}
+
+/// How to reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reload {
+    /// Which processes.
+    pub scope: Scope,
+    /// When to return.
+    pub until: Until,
+    /// The longest wait. The reload itself goes on afterwards.
+    pub timeout: Option<Duration>,
+}
+
+/// How to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// At once: work in hand is cut.
+    pub now: bool,
+    /// The longest wait. The stop itself goes on afterwards.
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Debug, Parser)]
+#[command(after_help = HELP, disable_help_subcommand = true)]
+struct Typed {
+    #[command(flatten)]
+    common: Common,
+    /// Put the server in the background
+    #[arg(short = 'd', long)]
+    daemonize: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+/// Taken before and after the verb. Not clap's own global arguments: of values on both sides it
+/// would keep one side's only.
+#[derive(Debug, Default, Args)]
+struct Common {
+    /// The settings file [default: NAME.toml in this folder, if there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one setting, as server.worker_num=2; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The server's control socket [default: NAME.sock in server.run_dir]
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Start the server (so does no command at all)
+    Start {
+        /// Put the server in the background
+        #[arg(short = 'd', long)]
+        daemonize: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Replace code and settings; nothing that is in hand is lost
+    Reload {
+        /// When to return
+        #[arg(long, value_enum, default_value = "committed", conflicts_with = "wait")]
+        until: When,
+        /// Return when the old generation is gone, too
+        #[arg(long)]
+        wait: bool,
+        /// Only the task workers
+        #[arg(long)]
+        tasks: bool,
+        /// Wait no longer than this, as 90s; the reload goes on
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Stop the server and wait until it is gone
+    Stop {
+        /// At once: work in hand is cut
+        #[arg(long)]
+        now: bool,
+        /// Wait no longer than this, as 90s; the stop goes on
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show the server and its processes
+    Status {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Check the settings and show where each comes from
+    Check {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum When {
+    /// Every new worker accepts
+    Replaced,
+    /// The new generation is the one to go on with
+    Committed,
+}
+
+impl Cli {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// What clap has to say: a mistake, or the text of `--help` and `--version`.
+    pub fn parse(
+        name: &str,
+        version: &str,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, clap::Error> {
+        // Clap wants names for as long as the program runs, and this is done once in a process.
+        let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
+        let version: &'static str = Box::leak(version.to_owned().into_boxed_str());
+        let mut command = Typed::command().name(name).bin_name(name).version(version);
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let typed = Typed::from_arg_matches(&matches).map_err(|it| it.format(&mut command))?;
+        let (verb, after) = understand(typed.verb, typed.daemonize).ok_or_else(|| {
+            command.error(ErrorKind::ArgumentConflict, "-d goes with start, not with this command")
+        })?;
+        let before = typed.common;
+        let mut set = before.set;
+        set.extend(after.set);
+        Ok(Self {
+            command: verb,
+            config: after.config.or(before.config),
+            set,
+            control: after.control.or(before.control),
+            json: after.json || before.json,
+        })
+    }
+}
+
+/// None: `-d` stands before a command that does not start anything.
+fn understand(verb: Option<Verb>, daemonize: bool) -> Option<(Command, Common)> {
+    Some(match verb {
+        None => (Command::Start { daemonize }, Common::default()),
+        Some(Verb::Start { daemonize: too, common }) => {
+            (Command::Start { daemonize: daemonize || too }, common)
+        }
+        Some(_) if daemonize => return None,
+        Some(Verb::Reload { until, wait, tasks, timeout, common }) => {
+            let until = match until {
+                _ if wait => Until::Drained,
+                When::Replaced => Until::Replaced,
+                When::Committed => Until::Committed,
+            };
+            let scope = if tasks { Scope::Tasks } else { Scope::All };
+            (Command::Reload(Reload { scope, until, timeout }), common)
+        }
+        Some(Verb::Stop { now, timeout, common }) => (Command::Stop(Stop { now, timeout }), common),
+        Some(Verb::Status { common }) => (Command::Status, common),
+        Some(Verb::Check { common }) => (Command::Check, common),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::parse("shop", "1.2.3", line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Typed::command().debug_assert();
+    }
+
+    #[test]
+    fn starts() {
+        for (line, expected) in [
+            ("shop", false),
+            ("shop start", false),
+            ("shop -d", true),
+            ("shop start -d", true),
+            ("shop --daemonize start", true),
+            ("shop start --daemonize --json", true),
+        ] {
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.command, Command::Start { daemonize: expected }, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_common_stands_on_both_sides() {
+        let cli = parse("shop --set a=1 --json --config x reload --set b=2 --config y").unwrap();
+        assert_eq!(cli.set, ["a=1", "b=2"]);
+        assert_eq!(cli.config.unwrap(), PathBuf::from("y"));
+        assert!(cli.json);
+        assert_eq!(parse("shop --control c stop").unwrap().control.unwrap(), PathBuf::from("c"));
+    }
+
+    #[test]
+    fn reloads_and_stops() {
+        let reload = |line| match parse(line).unwrap().command {
+            Command::Reload(reload) => (reload.scope, reload.until, reload.timeout),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reload("shop reload"), (Scope::All, Until::Committed, None));
+        assert_eq!(reload("shop reload --until replaced").1, Until::Replaced);
+        assert_eq!(reload("shop reload --wait --tasks").1, Until::Drained);
+        assert_eq!(reload("shop reload --tasks").0, Scope::Tasks);
+        assert_eq!(reload("shop reload --timeout 1500ms").2, Some(Duration::from_millis(1500)));
+        let stop = Stop { now: true, timeout: Some(Duration::from_secs(60)) };
+        assert_eq!(parse("shop stop --now --timeout 1m").unwrap().command, Command::Stop(stop));
+        assert_eq!(parse("shop status").unwrap().command, Command::Status);
+        assert_eq!(parse("shop check").unwrap().command, Command::Check);
+    }
+
+    #[test]
+    fn mistakes_and_help() {
+        for wrong in [
+            "shop fly",
+            "shop -d reload",
+            "shop reload -d",
+            "shop reload --until never",
+            "shop reload --wait --until replaced",
+            "shop stop --timeout 5",
+            "shop --set",
+            "shop status extra",
+        ] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+        let help = parse("shop --help").unwrap_err();
+        assert_eq!(help.exit_code(), 0);
+        let text = help.to_string();
+        assert!(text.contains("Exit status") && text.contains("USR2") && text.contains("reload"));
+        let version = parse("/usr/bin/other --version").unwrap_err();
+        assert_eq!((version.exit_code(), &*version.to_string()), (0, "shop 1.2.3\n"));
+    }
+}

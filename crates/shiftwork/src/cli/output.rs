@@ -1,0 +1,77 @@
+//! To stdout and stderr, also when nobody reads any more.
+
+use std::io::{IsTerminal, Write};
+
+use crate::settings::SettingsError;
+
+use super::exit;
+
+/// A line on stdout. That nobody reads it (a closed pipe) changes nothing about what was done.
+pub(super) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// A line on stderr.
+pub(super) fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Says what is wrong with the settings; gives the exit status.
+pub(super) fn settings_errors(name: &str, errors: &[SettingsError], json: bool) -> u8 {
+    if json {
+        say(&serde_json::json!({ "errors": errors }).to_string());
+        return exit::USAGE;
+    }
+    for error in errors {
+        warn(&format!("{name}: {error}"));
+    }
+    exit::USAGE
+}
+
+/// Whether stdout may be coloured.
+pub(super) fn colour() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|it| !it.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|it| it == "dumb");
+    std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb
+}
+
+/// Rows with their columns aligned; those of `right` to the right. The last one is not filled.
+pub(super) fn align(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
+    let width = |column: usize| {
+        rows.iter().filter_map(|it| it.get(column)).map(|it| it.chars().count()).max().unwrap_or(0)
+    };
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            if column > 0 {
+                line.push_str("  ");
+            }
+            let fill = " ".repeat(widths[column] - cell.chars().count());
+            if right.contains(&column) {
+                line.push_str(&fill);
+                line.push_str(cell);
+            } else {
+                line.push_str(cell);
+                line.push_str(&fill);
+            }
+        }
+        line.truncate(line.trim_end().len());
+        line
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows = [row(["a", "1", "é"]), row(["bbb", "100", ""])];
+        assert_eq!(align(&rows, &[1]), ["a      1  é", "bbb  100"]);
+    }
+}

@@ -1,0 +1,232 @@
+//! `status`: the server and its processes, for people or as JSON.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use shiftwork_supervisor::control::status::{ProcessStatus, Role, Status};
+use shiftwork_supervisor::control::{Request, Response};
+
+use super::commands::{Deadline, connect, failed, refused, unexpected};
+use super::{Application, Cli, exit, output};
+
+/// A server that says nothing for so long is stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks the server how it is and prints that. Gives the exit status.
+pub(super) fn status(application: &Application<'_>, cli: &Cli) -> u8 {
+    let name = application.name;
+    let mut client = match connect(application, cli) {
+        Ok(client) => client,
+        Err(status) => return status,
+    };
+    let sent = client.send(&Request::Status {});
+    match Deadline::after(Some(PATIENCE)).receive(&mut client) {
+        Ok(Response::Status(status)) => {
+            output::say(&if cli.json {
+                serde_json::to_string(&*status).unwrap_or_default()
+            } else {
+                tree(&status, output::colour())
+            });
+            exit::OK
+        }
+        Ok(Response::Refused { reason, not_permitted }) => refused(name, &reason, not_permitted),
+        Ok(_) => unexpected(name),
+        Err(error) => failed(name, sent.as_ref().err().unwrap_or(&error), ""),
+    }
+}
+
+const BOLD: &str = "1";
+const DIM: &str = "2";
+
+fn paint(text: &str, code: &str, colour: bool) -> String {
+    if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+fn code_of(state: &str) -> Option<&'static str> {
+    match state {
+        "serving" | "running" | "ready" => Some("32"),
+        "draining" | "starting" | "reloading" | "stopping" => Some("33"),
+        _ => None,
+    }
+}
+
+/// The status to read.
+fn tree(status: &Status, colour: bool) -> String {
+    let state = code_of(&status.state)
+        .map_or_else(|| status.state.clone(), |code| paint(&status.state, code, colour));
+    let mut lines = vec![format!(
+        "{}: {state}, generation {}, release {:?}, up {}",
+        paint(&status.name, BOLD, colour),
+        status.generation,
+        status.release,
+        time(status.uptime_ms)
+    )];
+    let addresses: Vec<Vec<String>> = status
+        .listeners
+        .iter()
+        .map(|it| vec![format!("  {}", it.name), it.protocol.clone(), it.address.clone()])
+        .collect();
+    lines.extend(output::align(&addresses, &[]));
+    lines.push(String::new());
+    let heads = [
+        "PROCESS",
+        "PID",
+        "GEN",
+        "STATE",
+        "UP",
+        "REQUESTS",
+        "IN HAND",
+        "CONNECTIONS",
+        "TASKS",
+        "MEMORY",
+        "RESTARTS",
+    ];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    let last = status.processes.len().saturating_sub(1);
+    rows.extend(status.processes.iter().enumerate().map(|(i, it)| row(it, i == last)));
+    let totals = &status.totals;
+    rows.push(
+        ["total", "", "", "", ""]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([totals.requests, totals.in_flight, totals.connections, totals.tasks].map(count))
+            .chain([memory(totals.memory_bytes), count(totals.restarts)])
+            .collect(),
+    );
+    let aligned = output::align(&rows, &[1, 2, 4, 5, 6, 7, 8, 9, 10]);
+    for (i, line) in aligned.into_iter().enumerate() {
+        let process = i.checked_sub(1).and_then(|i| status.processes.get(i));
+        lines.push(match process {
+            None => paint(&line, DIM, colour),
+            // Painted after the columns were measured. No other column has letters before it.
+            Some(process) => match code_of(&process.state) {
+                Some(code) if colour => {
+                    let state = format!("  {}  ", process.state);
+                    let painted = format!("  {}  ", paint(&process.state, code, true));
+                    line.replacen(&state, &painted, 1)
+                }
+                _ => line,
+            },
+        });
+    }
+    lines.join("\n")
+}
+
+fn row(process: &ProcessStatus, last: bool) -> Vec<String> {
+    let branch = if last { "└─" } else { "├─" };
+    let id = process.worker_id.map(|it| format!(" {it}")).unwrap_or_default();
+    let name = match process.role {
+        Role::Master => "master".to_owned(),
+        Role::Manager => "└─ manager".to_owned(),
+        Role::Template => format!("   {branch} template"),
+        Role::Worker => format!("   {branch} worker{id}"),
+        Role::TaskWorker => format!("   {branch} task worker{id}"),
+    };
+    let number = |it: Option<String>| it.unwrap_or_else(|| "-".into());
+    let works = matches!(process.role, Role::Worker | Role::TaskWorker);
+    let counted = |it: u64| if works { count(it) } else { String::new() };
+    vec![
+        name,
+        number(process.pid.map(|it| it.to_string())),
+        process.generation.map(|it| it.to_string()).unwrap_or_default(),
+        process.state.clone(),
+        time(process.uptime_ms),
+        counted(process.requests),
+        counted(process.in_flight),
+        counted(process.connections),
+        counted(process.tasks),
+        memory(process.memory_bytes),
+        counted(process.restarts),
+    ]
+}
+
+fn count(number: u64) -> String {
+    number.to_string()
+}
+
+fn memory(bytes: u64) -> String {
+    ByteSize::b(bytes).to_string()
+}
+
+/// The two largest units are enough.
+fn time(ms: u64) -> String {
+    let whole =
+        if ms < 1_000 { Duration::from_millis(ms) } else { Duration::from_secs(ms / 1_000) };
+    let text = humantime::format_duration(whole).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shiftwork_supervisor::control::status::{ListenerStatus, Totals};
+
+    fn process(role: Role, worker_id: Option<u32>, pid: i32, state: &str) -> ProcessStatus {
+        ProcessStatus {
+            role,
+            worker_id,
+            pid: Some(pid),
+            generation: worker_id.map(|_| 2),
+            state: state.into(),
+            uptime_ms: 3_723_004,
+            requests: 12,
+            in_flight: 1,
+            connections: 3,
+            tasks: 0,
+            memory_bytes: 2_097_152,
+            restarts: 0,
+        }
+    }
+
+    fn sample() -> Status {
+        Status {
+            name: "shop".into(),
+            pid: 10,
+            state: "serving".into(),
+            generation: 2,
+            release: "2".into(),
+            uptime_ms: 500,
+            listeners: vec![ListenerStatus {
+                name: "web".into(),
+                address: "127.0.0.1:9501".into(),
+                protocol: "http".into(),
+            }],
+            processes: vec![
+                process(Role::Master, None, 10, "running"),
+                process(Role::Manager, None, 11, "running"),
+                process(Role::Worker, Some(0), 12, "serving"),
+                process(Role::TaskWorker, Some(1), 13, "draining"),
+            ],
+            totals: Totals { requests: 24, ..Totals::default() },
+        }
+    }
+
+    #[test]
+    fn a_tree_to_read() {
+        let text = tree(&sample(), false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "shop: serving, generation 2, release \"2\", up 500ms");
+        assert_eq!(lines[1], "  web  http  127.0.0.1:9501");
+        assert!(lines[3].starts_with("PROCESS"));
+        assert!(lines[4].starts_with("master ") && lines[5].starts_with("└─ manager "));
+        assert!(lines[6].starts_with("   ├─ worker 0 ") && lines[6].contains("1h 2m"));
+        assert!(lines[7].starts_with("   └─ task worker 1 ") && lines[7].contains(" draining "));
+        assert!(lines[8].starts_with("total ") && lines[8].contains(" 24 "));
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn colours_change_nothing_else() {
+        let painted = tree(&sample(), true);
+        assert!(painted.contains("\x1b[32mserving\x1b[0m"));
+        assert!(painted.contains("\x1b[33mdraining\x1b[0m"));
+        let mut plain = String::new();
+        let mut rest = painted.as_str();
+        while let Some((before, after)) = rest.split_once('\x1b') {
+            plain.push_str(before);
+            rest = after.split_once('m').map_or("", |it| it.1);
+        }
+        plain.push_str(rest);
+        assert_eq!(plain, tree(&sample(), false));
+    }
+}

@@ -1,0 +1,134 @@
+//! One tracing subscriber for all roles: a line says when, how grave, who, and what.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::SystemTime;
+
+use shiftwork_supervisor::identity;
+use shiftwork_supervisor::settings::LogLevel;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::field::Visit;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry;
+
+/// The most verbose level that is written: 1 error … 5 trace.
+static LEVEL: AtomicU8 = AtomicU8::new(3);
+
+/// Installs the subscriber, unless the application has one of its own, and a panic hook that logs
+/// panics, with a backtrace, as lines of the same form.
+pub(crate) fn install() {
+    let colour =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let subscriber = registry().with(Lines { colour });
+    // An error means that the application has set its own, which is kept.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let payload = panic.payload();
+        let text = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("(no text)");
+        let backtrace = std::backtrace::Backtrace::force_capture();
+        tracing::error!("panicked at {place}: {text}\n{backtrace}");
+    }));
+}
+
+/// Sets what is written from now on.
+pub(crate) fn set_level(level: LogLevel) {
+    let number = match level {
+        LogLevel::Error => 1,
+        LogLevel::Warn => 2,
+        LogLevel::Info => 3,
+        LogLevel::Debug => 4,
+        LogLevel::Trace => 5,
+    };
+    LEVEL.store(number, Ordering::Relaxed);
+    tracing::callsite::rebuild_interest_cache();
+}
+
+struct Lines {
+    colour: bool,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        let number = match *metadata.level() {
+            Level::ERROR => 1,
+            Level::WARN => 2,
+            Level::INFO => 3,
+            Level::DEBUG => 4,
+            Level::TRACE => 5,
+        };
+        // What libraries below have to say in their own detail is theirs to look into.
+        number <= LEVEL.load(Ordering::Relaxed)
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = String::with_capacity(160);
+        self.write_head(&mut line, *event.metadata().level());
+        let mut text = Text { line: &mut line, rest: String::new() };
+        event.record(&mut text);
+        let rest = text.rest;
+        line.push_str(&rest);
+        line.push('\n');
+        // One write, so that lines of several processes do not mix.
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+}
+
+impl Lines {
+    fn write_head(&self, line: &mut String, level: Level) {
+        use fmt::Write;
+        let now = humantime::format_rfc3339_millis(SystemTime::now());
+        let (colour, name) = match level {
+            Level::ERROR => ("\x1b[31m", "ERROR"),
+            Level::WARN => ("\x1b[33m", "WARN "),
+            Level::INFO => ("\x1b[32m", "INFO "),
+            Level::DEBUG => ("\x1b[34m", "DEBUG"),
+            Level::TRACE => ("\x1b[35m", "TRACE"),
+        };
+        let _ = match self.colour {
+            true => write!(line, "\x1b[2m{now}\x1b[0m {colour}{name}\x1b[0m "),
+            false => write!(line, "{now} {name} "),
+        };
+        let Some(who) = identity::current() else { return };
+        let _ = write!(line, "{}", who.role);
+        if let Some(id) = who.worker_id {
+            let _ = write!(line, " {id}");
+        }
+        let _ = write!(line, " pid={}", who.pid);
+        if let Some(generation) = who.generation {
+            let _ = write!(line, " gen={generation}");
+        }
+        line.push_str(": ");
+    }
+}
+
+/// The message first, then the fields.
+struct Text<'a> {
+    line: &'a mut String,
+    rest: String,
+}
+
+impl Visit for Text<'_> {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        use fmt::Write;
+        let _ = match field.name() {
+            "message" => write!(self.line, "{value:?}"),
+            name => write!(self.rest, " {name}={value:?}"),
+        };
+    }
+
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        use fmt::Write;
+        match field.name() {
+            "message" => self.line.push_str(value),
+            name => {
+                let _ = write!(self.rest, " {name}={value:?}");
+            }
+        }
+    }
+}

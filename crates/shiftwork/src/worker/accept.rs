@@ -1,0 +1,152 @@
+//! The door: listening sockets, and what comes in by them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shiftwork_sys::{listen, socket};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+use crate::conn::Stream;
+
+use super::connection::{Arrival, Service};
+
+/// A socket that the manager has given to this worker.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) name: Arc<str>,
+    pub(super) address: String,
+    pub(super) backlog: u32,
+    pub(super) socket: OwnedFd,
+}
+
+/// How a door is closed.
+#[derive(Debug, Clone)]
+pub(super) struct Closing {
+    /// Stop accepting; the socket's queue belongs to the next worker.
+    pub(super) leave: CancellationToken,
+    /// Let nobody in any more, and serve those who wait.
+    pub(super) shut: CancellationToken,
+}
+
+/// Between two attempts when there are no descriptors or memory for another connection.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Door {
+    /// Lets clients come. Gives what has to run for it to go on.
+    ///
+    /// # Errors
+    /// If the kernel refuses to listen: somebody else has taken the address meanwhile.
+    pub(super) fn open(
+        self,
+        service: &Arc<Service>,
+        most: u64,
+        closing: Closing,
+    ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+        listen::start(self.socket.as_fd(), self.backlog)?;
+        let listening = if socket::is_unix(self.socket.as_fd())? {
+            Listening::Unix(UnixListener::from_std(self.socket.into())?)
+        } else {
+            Listening::Tcp(TcpListener::from_std(self.socket.into())?)
+        };
+        let service = Arc::clone(service);
+        Ok(serve(listening, self.name, service, most, closing))
+    }
+}
+
+async fn serve(
+    listening: Listening,
+    name: Arc<str>,
+    service: Arc<Service>,
+    most: u64,
+    closing: Closing,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = closing.shut.cancelled() => break,
+            () = closing.leave.cancelled() => return,
+            accepted = listening.accept(), if service.registry.counters().connections() < most => {
+                accepted
+            }
+            // More than max_connection: they wait in the kernel's queue.
+            () = tokio::time::sleep(Duration::from_millis(5)),
+                if service.registry.counters().connections() >= most => continue,
+        };
+        match accepted {
+            Ok(stream) => arrive(&service, &name, stream),
+            Err(error) if is_client_gone(&error) => {}
+            Err(error) => {
+                tracing::error!("cannot accept on listener {name}: {error}; trying again");
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+        }
+    }
+    // Those who have connected are served; who comes later finds the address closed.
+    listen::refuse_new(listening.as_fd());
+    while let Some(stream) = listening.take_waiting() {
+        arrive(&service, &name, stream);
+    }
+}
+
+fn arrive(service: &Arc<Service>, name: &Arc<str>, stream: Stream) {
+    let arrival = Arrival {
+        listener: Arc::clone(name),
+        stream,
+        unread: Bytes::new(),
+        idle_for: Duration::ZERO,
+    };
+    tokio::spawn(Arc::clone(service).serve(arrival));
+}
+
+/// The client hung up while it waited: no matter.
+fn is_client_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+impl Listening {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _): (_, SocketAddr) = listener.accept().await?;
+                Ok(Stream::accepted_tcp(stream))
+            }
+            Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
+        }
+    }
+
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        }
+    }
+
+    /// One that waits in the queue, past the runtime, which may not have heard of it yet.
+    fn take_waiting(&self) -> Option<Stream> {
+        loop {
+            match listen::accept(self.as_fd()) {
+                Ok(socket) => match Stream::adopt(socket) {
+                    Ok(stream) => return Some(stream),
+                    Err(error) => tracing::error!("a waiting connection is lost: {error}"),
+                },
+                Err(error) if is_client_gone(&error) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}

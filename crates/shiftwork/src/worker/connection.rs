@@ -1,0 +1,111 @@
+//! A connection's way through this process: from accept or adoption to its end or to another
+//! worker.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::conn::{Protocol, Registry, Stream};
+use crate::hand_over::{Passport, Sender, Traveller};
+use crate::http::{HttpLimits, Outcome};
+use crate::server::Serving;
+use crate::session::{Begin, OnDrain, Start, StreamLimits};
+use crate::tcp;
+use crate::websocket;
+
+/// What connections are served with, the same for all of a worker.
+pub(super) struct Service {
+    pub(super) registry: Registry,
+    pub(super) listeners: HashMap<String, Serving>,
+    pub(super) http: HttpLimits,
+    pub(super) stream: StreamLimits,
+    pub(super) sender: Sender,
+}
+
+/// A connection that begins in this process.
+pub(super) struct Arrival {
+    pub(super) listener: Arc<str>,
+    pub(super) stream: Stream,
+    pub(super) unread: Bytes,
+    pub(super) idle_for: Duration,
+}
+
+impl Service {
+    /// Serves a connection to its end in this process.
+    pub(super) async fn serve(self: Arc<Self>, arrival: Arrival) {
+        let Some(serving) = self.listeners.get(&*arrival.listener) else {
+            tracing::warn!(
+                "a connection of listener {:?} came over, which this release does not have; \
+                 it is closed",
+                arrival.listener
+            );
+            return;
+        };
+        // A client that has gone already has no address any more.
+        let Ok(peer) = arrival.stream.peer() else { return };
+        match serving {
+            Serving::Http { service, websockets, cancel_on_disconnect } => {
+                let conn = self.registry.open(Protocol::Http1, peer, arrival.idle_for);
+                let limits =
+                    HttpLimits { cancel_on_disconnect: *cancel_on_disconnect, ..self.http };
+                let outcome =
+                    service.serve(arrival.stream, arrival.unread, Arc::clone(&conn), limits).await;
+                match outcome {
+                    Outcome::Closed(reason) => tracing::debug!("{peer}: {reason:?}"),
+                    Outcome::HandOver { stream, unread, idle_for } => {
+                        self.hand_over(&arrival.listener, stream, unread, idle_for);
+                    }
+                    Outcome::Upgraded { stream, unread, upgrade } => {
+                        let Some(handler) = websockets.get(&upgrade.handler) else {
+                            tracing::error!(
+                                "a request was upgraded to {:?}; no websocket handler of \
+                                 listener {:?} has this name",
+                                upgrade.handler,
+                                arrival.listener
+                            );
+                            return;
+                        };
+                        conn.set_protocol(Protocol::WebSocket);
+                        let mut start = Start::new(stream, peer, conn);
+                        start.unread = unread;
+                        start.begin = upgrade.session.map_or(Begin::Fresh, Begin::With);
+                        start.limits = self.stream;
+                        start.on_drain = OnDrain::Close;
+                        let _ = websocket::serve(Arc::clone(handler), start).await;
+                    }
+                }
+            }
+            Serving::Tcp { framing, handler } => {
+                let conn = self.registry.open(Protocol::Tcp, peer, arrival.idle_for);
+                let mut start = Start::new(arrival.stream, peer, conn);
+                start.unread = arrival.unread;
+                start.limits = self.stream;
+                start.on_drain = OnDrain::Serve;
+                let _ = tcp::serve(Arc::clone(handler), *framing, start).await;
+            }
+        }
+    }
+
+    fn hand_over(&self, listener: &str, stream: Stream, unread: Bytes, idle_for: Duration) {
+        let socket = match stream.into_fd() {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!("a connection cannot be handed over: {error}");
+                return;
+            }
+        };
+        let passport = Passport {
+            protocol: Protocol::Http1,
+            listener: listener.to_owned(),
+            handler: None,
+            unread,
+            session: None,
+            idle_for,
+        };
+        if self.sender.send(Traveller { socket, passport }).is_err() {
+            tracing::warn!("a connection is closed: the time to hand it over has passed");
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Serving, and the way out: nothing in hand is lost, and nothing lasts for ever.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shiftwork_supervisor::protocol::worker::{DrainMode, FromWorker};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::conn::{Drain, Registry};
+use crate::hand_over::{Receiver, Sender};
+use crate::server::Server;
+
+use super::accept::Closing;
+use super::adopt::adopt;
+use super::connection::Service;
+use super::life::{DrainOrder, Life};
+use super::process::Running;
+
+/// How often counters are copied, and connections looked at.
+const SWEEP: Duration = Duration::from_millis(100);
+/// How often a draining process looks whether it is done.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What a serving worker has beside its application.
+struct Open {
+    service: Arc<Service>,
+    doors: TaskTracker,
+    /// One for each address.
+    closings: HashMap<String, Closing>,
+    adopting: CancellationToken,
+    adopter: TaskTracker,
+    sender: tokio::task::JoinHandle<()>,
+    sender_deadline: CancellationToken,
+}
+
+impl<P, S> Running<P, S>
+where
+    P: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// A worker, from `Serve` to its exit status.
+    pub(super) async fn serve(mut self, state: Arc<S>) -> i32 {
+        let open = match self.open_doors(&state) {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::error!("cannot serve: {error}");
+                return 1;
+            }
+        };
+        let _ = self.out.send(FromWorker::Serving);
+        let registry = open.service.registry.clone();
+        let mut retirement = Retirement::new(
+            self.settings.server.max_request,
+            self.settings.server.max_request_grace,
+        );
+        let expiry = open.service.http.sweep();
+        let mut terminate = signal(SignalKind::terminate()).ok();
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.life == Life::Serving {
+            tokio::select! {
+                message = self.line.next() => self.heard_or_abandoned(message),
+                _ = sweep.tick() => {
+                    registry.sweep(std::time::Instant::now(), expiry);
+                    self.row.write(&registry);
+                    if retirement.is_due(registry.totals().requests) {
+                        self.retire("max_request is reached");
+                    }
+                }
+                () = terminated(&mut terminate) => self.retire("TERM was received"),
+            }
+        }
+        self.leave(open, registry, state).await
+    }
+
+    pub(super) fn retire(&self, reason: &str) {
+        let _ = self.out.send(FromWorker::Retire { reason: reason.to_owned() });
+    }
+
+    pub(super) fn heard_or_abandoned(
+        &mut self,
+        message: Option<(
+            shiftwork_supervisor::protocol::worker::ToWorker,
+            Vec<std::os::fd::OwnedFd>,
+        )>,
+    ) {
+        match message {
+            Some((message, fds)) => {
+                let _ = self.heard(message, fds);
+            }
+            None => self.abandoned(),
+        }
+    }
+
+    fn open_doors(&mut self, state: &Arc<S>) -> std::io::Result<Open> {
+        let server: &'static Server<P, S> = self.server;
+        let send = self.gifts.hand_over_send.take();
+        let receive = self.gifts.hand_over_receive.take();
+        let (Some(send), Some(receive)) = (send, receive) else {
+            return Err(std::io::Error::other("no hand-over queue was given"));
+        };
+        let (sender, task) = Sender::new(send, self.begin.hand_over_format);
+        let service = Arc::new(Service {
+            registry: Registry::new(),
+            listeners: server
+                .listeners
+                .iter()
+                .map(|(name, listener)| (name.clone(), listener.serving(state)))
+                .collect(),
+            http: self.http_limits(),
+            stream: self.stream_limits(),
+            sender,
+        });
+        let sender_deadline = CancellationToken::new();
+        let deadline = sender_deadline.clone().cancelled_owned();
+        let sender = tokio::spawn(async move {
+            let report = task.run(deadline).await;
+            if report.lost > 0 {
+                tracing::error!("{} connections were closed: no worker took them", report.lost);
+            }
+            tracing::debug!(?report, "handed over");
+        });
+        let doors = TaskTracker::new();
+        let mut closings = HashMap::new();
+        let most = u64::from(self.settings.server.max_connection);
+        for door in std::mem::take(&mut self.gifts.doors) {
+            let closing = closings
+                .entry(door.address.clone())
+                .or_insert_with(|| Closing {
+                    leave: CancellationToken::new(),
+                    shut: CancellationToken::new(),
+                })
+                .clone();
+            doors.spawn(door.open(&service, most, closing)?);
+        }
+        let adopting = CancellationToken::new();
+        let adopter = TaskTracker::new();
+        adopter.spawn(adopt(Receiver::new(receive)?, Arc::clone(&service), adopting.clone()));
+        Ok(Open { service, doors, closings, adopting, adopter, sender, sender_deadline })
+    }
+
+    /// From the order to drain to the exit status.
+    async fn leave(mut self, open: Open, registry: Registry, state: Arc<S>) -> i32 {
+        self.row.drains();
+        self.worker.inner().draining.cancel();
+        if let Some(exit) = &self.server.callbacks.exit {
+            tokio::spawn(exit(self.worker.clone(), Arc::clone(&state)));
+        }
+        let mut began = Instant::now();
+        let mut order = self.order();
+        close_doors(&open, &registry, &order);
+        let expiry = open.service.http.sweep();
+        let mut sweep = interval(SWEEP);
+        let mut look = interval(LOOK);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut abandoned = false;
+        loop {
+            tokio::select! {
+                message = self.line.next(), if !abandoned => {
+                    abandoned = message.is_none();
+                    self.heard_or_abandoned(message);
+                    let now = self.order();
+                    if now != order {
+                        order = now;
+                        began = Instant::now();
+                        close_doors(&open, &registry, &order);
+                    }
+                }
+                _ = sweep.tick() => {
+                    registry.sweep(std::time::Instant::now(), expiry);
+                    self.row.write(&registry);
+                }
+                _ = look.tick() => {
+                    if self.is_empty(&open, &registry) {
+                        break;
+                    }
+                }
+                () = sleep_until(began + order.max_wait) => {
+                    self.cut(&open, &registry);
+                    self.wait_for_guards(began + order.max_wait + order.guard).await;
+                    break;
+                }
+            }
+        }
+        let last = (began + order.max_wait + order.guard).max(Instant::now() + LOOK);
+        self.finish(state, last).await;
+        self.row.write(&registry);
+        0
+    }
+
+    /// The order that holds.
+    pub(super) fn order(&self) -> DrainOrder {
+        match &self.life {
+            Life::Draining(order) => order.clone(),
+            Life::Waiting | Life::Serving => DrainOrder::abandoned(Duration::ZERO, Duration::ZERO),
+        }
+    }
+
+    fn is_empty(&self, open: &Open, registry: &Registry) -> bool {
+        open.doors.is_empty()
+            && open.adopter.is_empty()
+            && registry.is_empty()
+            && open.service.sender.waiting() == 0
+            && !self.worker.inner().background.is_busy()
+            && self.worker.inner().tasks.pending() == 0
+    }
+
+    /// The deadline: what is not guarded is dropped, and named.
+    fn cut(&self, open: &Open, registry: &Registry) {
+        for cut in registry.cut_all() {
+            tracing::error!(
+                "cut at the deadline: {} from {}, in hand for {} ms",
+                cut.work,
+                cut.peer,
+                cut.age.as_millis()
+            );
+        }
+        self.cut_background();
+        let _ = self.worker.inner().tasks.cut_all();
+        open.sender_deadline.cancel();
+    }
+
+    pub(super) fn cut_background(&self) {
+        let spawned = self.worker.inner().background.cut();
+        if spawned > 0 {
+            tracing::error!("cut at the deadline: {spawned} pieces of background work");
+        }
+    }
+
+    pub(super) async fn wait_for_guards(&self, until: Instant) {
+        let background = &self.worker.inner().background;
+        let mut look = interval(LOOK);
+        let waited = timeout_at(until, async {
+            while background.is_guarding() {
+                look.tick().await;
+            }
+        });
+        if waited.await.is_err() {
+            tracing::error!(
+                "cut at the end of guard_time: {} guarded sections",
+                background.guarding()
+            );
+        }
+    }
+
+    /// The last callbacks, within the time that is left.
+    pub(super) async fn finish(&self, state: Arc<S>, until: Instant) {
+        let ended = timeout_at(until, async {
+            self.worker.inner().background.end_timers().await;
+            if let Some(stop) = &self.server.callbacks.stop
+                && tokio::spawn(stop(self.worker.clone(), state)).await.is_err()
+            {
+                tracing::error!("on_worker_stop has panicked");
+            }
+        });
+        if ended.await.is_err() {
+            tracing::error!("on_worker_stop or a timer was cut at the deadline");
+        }
+    }
+}
+
+/// Stops accepting, and says to the connections what becomes of them.
+fn close_doors(open: &Open, registry: &Registry, order: &DrainOrder) {
+    for (address, closing) in &open.closings {
+        let gone = order.mode == DrainMode::Close || order.removed.contains(address);
+        if gone {
+            closing.shut.cancel();
+        } else {
+            closing.leave.cancel();
+        }
+    }
+    open.doors.close();
+    open.adopting.cancel();
+    open.adopter.close();
+    registry.drain_all(match order.mode {
+        DrainMode::HandOver => Drain::HandOver,
+        DrainMode::Close => Drain::Close,
+    });
+}
+
+/// Resolves when this process is told to terminate.
+pub(super) async fn terminated(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            let _ = signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// When a process has done enough.
+pub(super) struct Retirement {
+    limit: Option<u64>,
+}
+
+impl Retirement {
+    /// `grace`: up to so many more, by chance, so that not all workers retire at once.
+    pub(super) fn new(max: u64, grace: Option<u64>) -> Self {
+        Self { limit: limit(max, grace) }
+    }
+
+    /// Whether it has, said once.
+    pub(super) fn is_due(&mut self, done: u64) -> bool {
+        let due = self.limit.is_some_and(|limit| done >= limit);
+        if due {
+            self.limit = None;
+        }
+        due
+    }
+}
+
+/// The limit with this process's share of chance.
+pub(super) fn limit(max: u64, grace: Option<u64>) -> Option<u64> {
+    use std::hash::{BuildHasher, RandomState};
+    if max == 0 {
+        return None;
+    }
+    let grace = grace.unwrap_or(max / 10);
+    // Seeds are copied by a fork; the pid is not.
+    let chance = RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()));
+    Some(max.saturating_add(chance % grace.saturating_add(1)))
+}

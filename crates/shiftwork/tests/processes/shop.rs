@@ -1,0 +1,137 @@
+//! The shop's own surface, as it is fixed.
+
+use crate::support::http::Client;
+use crate::support::shop::Shop;
+
+const MARKS: [&str; 5] = ["x-release", "x-build", "x-generation", "x-worker-id", "x-worker-pid"];
+
+#[test]
+fn every_answer_is_marked() {
+    let shop = Shop::start();
+    let mut client = shop.client();
+    for (path, status) in [
+        ("/hello", 200),
+        ("/", 200),
+        ("/page.css", 200),
+        ("/page.js", 200),
+        ("/slow?ms=1", 200),
+        ("/slow?ms=soon", 400),
+        ("/block?ms=1", 200),
+        ("/orders", 200),
+        ("/orders/77", 404),
+        ("/orders/seven", 404),
+        ("/nothing/here", 404),
+        ("/echo", 405),
+        ("/admin/reload", 405),
+        ("/ws", 400),
+    ] {
+        let response = client.get(path).unwrap();
+        if path == "/ws" {
+            assert!([400, 426].contains(&response.status), "{path}: {response:?}");
+        } else {
+            assert_eq!(response.status, status, "{path}: {response:?}");
+        }
+        for mark in MARKS {
+            assert!(response.header(mark).is_some(), "{mark} on {path}: {response:?}");
+        }
+    }
+    let mut broken = shop.client();
+    broken.send(b"this is no HTTP\r\n\r\n").unwrap();
+    assert_eq!(broken.receive().unwrap().status, 400);
+    shop.stop();
+}
+
+#[test]
+fn hello_tells_who_answers() {
+    let shop = Shop::start();
+    let response = shop.get("/hello").unwrap();
+    let mark = |name| response.header(name).unwrap();
+    assert_eq!(
+        response.text(),
+        format!(
+            "hello from release 1, generation 1, worker {}, pid {}",
+            mark("x-worker-id"),
+            mark("x-worker-pid")
+        )
+    );
+    assert!(shop.status().pids("worker", 1).contains(&response.worker_pid()));
+    let mut client = shop.client();
+    assert_eq!(client.post("/echo", "a body").unwrap().text(), "a body");
+    assert_eq!(client.post("/echo", "").unwrap().text(), "");
+    assert_eq!(client.get("/slow?ms=5").unwrap().text(), "done");
+    assert_eq!(client.get("/block?ms=5").unwrap().text(), "done");
+    shop.stop();
+}
+
+#[test]
+fn an_order_is_paid_and_shipped() {
+    let shop = Shop::start();
+    let mut client = shop.client();
+    let answer = client.post("/orders", r#"{"item":"lamp","quantity":3}"#).unwrap();
+    assert_eq!(answer.status, 201);
+    let order = answer.json();
+    let expected = serde_json::json!(
+        {"id": order["id"], "item": "lamp", "quantity": 3, "state": "shipped"});
+    assert_eq!(order, expected);
+    let found = client.get(&format!("/orders/{}", order["id"])).unwrap();
+    assert_eq!(found.json(), expected);
+    let sums = client.get("/orders").unwrap().json();
+    assert_eq!(sums, serde_json::json!({"paid": 1, "shipped": 1}));
+    for body in [
+        "",
+        "{",
+        "[]",
+        r#"{"item":"lamp"}"#,
+        r#"{"item":"lamp","quantity":-1}"#,
+        r#"{"item":"","quantity":1}"#,
+        r#"{"item":"lamp","quantity":0}"#,
+    ] {
+        let refused = client.post("/orders", body).unwrap();
+        assert_eq!(refused.status, 400, "{body}");
+        assert!(refused.json()["error"].is_string(), "{refused:?}");
+    }
+    let missing = client.get("/orders/4711").unwrap();
+    assert_eq!(missing.status, 404);
+    assert!(missing.json()["error"].is_string(), "{missing:?}");
+    assert_eq!(client.get("/orders").unwrap().json()["paid"], 1);
+    shop.stop();
+}
+
+/// `POST /admin/reload` with these headers.
+fn ask_reload(client: &mut Client, headers: &str) -> crate::support::http::Response {
+    client
+        .send(
+            format!("POST /admin/reload HTTP/1.1\r\n{headers}content-length: 0\r\n\r\n").as_bytes(),
+        )
+        .unwrap();
+    client.receive().unwrap()
+}
+
+#[test]
+fn the_button_reloads_from_the_same_origin_only() {
+    let mut shop = Shop::start();
+    let mut client = shop.client();
+    for headers in [
+        "host: shop\r\n",
+        "host: shop\r\norigin: http://elsewhere\r\n",
+        "host: shop\r\norigin: http://shop.elsewhere\r\n",
+        "host: shop\r\norigin: null\r\n",
+        "host: shop\r\norigin: http://shop\r\nsec-fetch-site: cross-site\r\n",
+        "host: shop\r\nsec-fetch-site: same-site\r\n",
+    ] {
+        assert_eq!(ask_reload(&mut client, headers).status, 403, "{headers}");
+    }
+    assert_eq!(shop.status().generation, 1);
+
+    let done = ask_reload(&mut client, "host: shop:1\r\norigin: http://shop:1\r\n").json();
+    assert_eq!((&done["outcome"], &done["generation"]), (&"committed".into(), &2.into()), "{done}");
+    let done = ask_reload(&mut client, "host: shop\r\nsec-fetch-site: same-origin\r\n").json();
+    assert_eq!((&done["outcome"], &done["generation"]), (&"committed".into(), &3.into()), "{done}");
+
+    shop.put("app.fault", "panic_in_preload");
+    let failed = ask_reload(&mut client, "host: shop\r\norigin: http://shop\r\n").json();
+    assert_ne!(failed["outcome"], "committed", "{failed}");
+    assert!(failed.to_string().contains("panic_in_preload"), "{failed}");
+    assert_eq!(client.get("/hello").unwrap().generation(), 3);
+    shop.stop();
+}

@@ -1,0 +1,453 @@
+//! A shop of a test's own: its folder, its settings, its processes, and the end of them all.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::command::{Ended, run};
+use super::http::{Broken, Client};
+use super::wait::{LONG, within};
+use super::{binary, processes};
+
+/// What `status --json` promises. A field that is missing fails the test.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) name: String,
+    pub(crate) pid: i32,
+    pub(crate) state: String,
+    pub(crate) generation: u64,
+    pub(crate) release: String,
+    pub(crate) uptime_ms: u64,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) totals: Value,
+}
+
+/// A listener in the status.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) protocol: String,
+}
+
+/// A process in the status.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) role: String,
+    pub(crate) worker_id: Option<u32>,
+    pub(crate) pid: i32,
+    pub(crate) generation: Option<u64>,
+    pub(crate) state: String,
+    pub(crate) uptime_ms: u64,
+    pub(crate) requests: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) connections: u64,
+    pub(crate) tasks: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) restarts: u64,
+}
+
+impl Status {
+    /// Processes of a role.
+    pub(crate) fn role(&self, role: &str) -> Vec<&Process> {
+        self.processes.iter().filter(|process| process.role == role).collect()
+    }
+
+    /// Pids of a role, in one generation.
+    pub(crate) fn pids(&self, role: &str, generation: u64) -> Vec<i32> {
+        self.role(role)
+            .into_iter()
+            .filter(|process| process.generation == Some(generation))
+            .map(|process| process.pid)
+            .collect()
+    }
+
+    /// The pid of the only process of a role.
+    #[track_caller]
+    pub(crate) fn one(&self, role: &str) -> i32 {
+        match self.role(role)[..] {
+            [process] => process.pid,
+            _ => panic!("not one {role}: {self:#?}"),
+        }
+    }
+
+    /// Where a TCP listener is.
+    #[track_caller]
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
+        let found = self.listeners.iter().find(|listener| listener.name == name);
+        let found = found.unwrap_or_else(|| panic!("no listener {name}: {self:#?}"));
+        found.address.parse().unwrap_or_else(|_| panic!("{found:?}"))
+    }
+}
+
+/// What `reload --json` promises.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Reloaded {
+    #[serde(skip)]
+    pub(crate) code: i32,
+    pub(crate) outcome: String,
+    pub(crate) generation: u64,
+    pub(crate) reason: Option<String>,
+    pub(crate) output: Option<String>,
+    pub(crate) duration_ms: u64,
+}
+
+/// A folder with an installed release and a settings file; nothing runs yet.
+pub(crate) struct Site {
+    folder: TempDir,
+    settings: toml::Table,
+}
+
+impl Site {
+    /// Two workers and one task worker on ports of their own choice.
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("shop").tempdir().expect("a folder");
+        let mut site = Self { folder, settings: toml::Table::new() };
+        fs::create_dir(site.path("releases")).expect("a folder for releases");
+        site.release("first", &binary::first());
+        site.put("server.worker_num", 2);
+        site.put("server.task_worker_num", 1);
+        site.put("server.run_dir", "run");
+        site.put("listen.web.address", "127.0.0.1:0");
+        site.put("listen.till.address", "127.0.0.1:0");
+        site.put("app.ledger", "shop.sqlite");
+        site
+    }
+
+    /// As [`put`](Self::put), for a chain.
+    pub(crate) fn with(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
+        self.put(key, value);
+        self
+    }
+
+    /// Writes a setting, `table.key`, to the file.
+    pub(crate) fn put(&mut self, key: &str, value: impl Into<toml::Value>) {
+        let (path, key) = key.rsplit_once('.').expect("a key within a table");
+        let mut table = &mut self.settings;
+        for name in path.split('.') {
+            table = table
+                .entry(name)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+                .as_table_mut()
+                .expect("a table");
+        }
+        table.insert(key.to_owned(), value.into());
+        self.write();
+    }
+
+    /// Takes a setting out of the file.
+    pub(crate) fn remove(&mut self, key: &str) {
+        let (path, key) = key.rsplit_once('.').expect("a key within a table");
+        let mut table = Some(&mut self.settings);
+        for name in path.split('.') {
+            table = table.and_then(|table| table.get_mut(name)?.as_table_mut());
+        }
+        table.expect("a table").remove(key);
+        self.write();
+    }
+
+    fn write(&self) {
+        self.write_settings(&toml::to_string(&self.settings).expect("settings as text"));
+    }
+
+    /// Writes the settings file as it is given, whole or not at all.
+    pub(crate) fn write_settings(&self, text: &str) {
+        let fresh = self.path("shop.toml.new");
+        fs::write(&fresh, text).expect("write settings");
+        fs::rename(fresh, self.config()).expect("replace settings");
+    }
+
+    /// Installs a release under a name of its own, and turns the link `current` to it.
+    pub(crate) fn release(&self, name: &str, binary: &Path) {
+        let folder = self.path("releases").join(name);
+        fs::create_dir_all(&folder).expect("a folder for the release");
+        binary::install(binary, &folder.join("shop"));
+        let fresh = self.path("current.new");
+        symlink(folder, &fresh).expect("a link");
+        fs::rename(fresh, self.path("current")).expect("turn the link");
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("shop.toml")
+    }
+
+    /// The shop's command with these arguments and this site's settings file.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.path("current/shop"));
+        command.args(arguments).arg("--config").arg(self.config());
+        command.current_dir(self.folder.path());
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("SHIFTWORK_")) {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    #[track_caller]
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        run(&mut self.command(arguments))
+    }
+
+    /// Starts in the foreground and returns when the shop serves.
+    #[track_caller]
+    pub(crate) fn start(self) -> Shop {
+        let output = File::create(self.path("terminal")).expect("a file for the output");
+        let mut command = self.command(&["start"]);
+        command.stdin(Stdio::null());
+        command.stdout(output.try_clone().expect("the same file")).stderr(output);
+        let child = command.spawn().expect("start the shop");
+        let pid = child.id() as i32;
+        let mut shop = Shop { site: self, child: Some(child), pid, web: None, till: None };
+        shop.learn();
+        shop
+    }
+
+    /// Starts in the background; the command returns when the shop serves.
+    #[track_caller]
+    pub(crate) fn daemon(self) -> Shop {
+        let started = self.run(&["start", "-d"]);
+        let mut shop = Shop { site: self, child: None, pid: 0, web: None, till: None };
+        started.expect(0);
+        shop.learn();
+        shop
+    }
+
+    /// Starts in the background, which must fail with status 1 and leave nothing behind.
+    #[track_caller]
+    pub(crate) fn fails(&self) -> String {
+        let ended = self.run(&["start", "-d"]).expect(1);
+        self.assert_nothing_left();
+        ended.said()
+    }
+
+    /// No process, no pid file, no control socket.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self) {
+        let folder = self.folder.path();
+        within(Duration::from_secs(5), "all processes go", || {
+            processes::below(folder).is_empty().then_some(())
+        });
+        for name in ["run/shop.pid", "run/shop.sock"] {
+            assert!(!self.path(name).exists(), "{name} is still there");
+        }
+    }
+
+    /// Everything that was said: on the terminal, and in the log.
+    pub(crate) fn log(&self) -> String {
+        let mut all = String::new();
+        for name in ["terminal", "run/shop.log"] {
+            if let Ok(text) = fs::read(self.path(name)) {
+                let _ = writeln!(all, "{}", String::from_utf8_lossy(&text));
+            }
+        }
+        all
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- the shop said:\n{}----", self.log());
+        }
+        processes::kill_all(self.folder.path());
+    }
+}
+
+/// A shop that has been started.
+pub(crate) struct Shop {
+    pub(crate) site: Site,
+    child: Option<Child>,
+    /// Pid of the master.
+    pub(crate) pid: i32,
+    web: Option<SocketAddr>,
+    till: Option<SocketAddr>,
+}
+
+impl Shop {
+    /// Two workers, one task worker, in the foreground.
+    #[track_caller]
+    pub(crate) fn start() -> Self {
+        Site::new().start()
+    }
+
+    /// Waits until it serves, and notes pid and addresses.
+    #[track_caller]
+    fn learn(&mut self) {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait().expect("look after the shop")
+            {
+                panic!("the shop ended with {status}");
+            }
+            if self.site.path("run/shop.sock").exists()
+                && let Some(status) = self.try_status()
+                && status.generation > 0
+                && !status.listeners.is_empty()
+                && status.state != "starting"
+            {
+                break status;
+            }
+            assert!(begun.elapsed() < LONG, "the shop does not become ready");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        if self.child.is_some() {
+            assert_eq!(status.pid, self.pid, "the status tells another pid");
+        }
+        self.pid = status.pid;
+        let address = |name| {
+            status.listeners.iter().find(|l| l.name == name).and_then(|l| l.address.parse().ok())
+        };
+        (self.web, self.till) = (address("web"), address("till"));
+    }
+
+    #[track_caller]
+    pub(crate) fn web(&self) -> SocketAddr {
+        self.web.expect("a web listener on TCP")
+    }
+
+    #[track_caller]
+    pub(crate) fn till(&self) -> SocketAddr {
+        self.till.expect("a till on TCP")
+    }
+
+    /// A new connection to the web listener.
+    #[track_caller]
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.web()).expect("connect")
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) fn get(&self, path: &str) -> Result<super::http::Response, Broken> {
+        Client::connect(self.web())?.get(path)
+    }
+
+    fn try_status(&self) -> Option<Status> {
+        let ended = self.site.run(&["status", "--json"]);
+        (ended.code == 0).then(|| {
+            serde_json::from_str(&ended.stdout)
+                .unwrap_or_else(|error| panic!("{error} in the status: {}", ended.stdout))
+        })
+    }
+
+    #[track_caller]
+    pub(crate) fn status(&self) -> Status {
+        self.try_status().expect("a status")
+    }
+
+    /// Waits until the status is as wanted.
+    #[track_caller]
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut(&Status) -> bool) -> Status {
+        within(LONG, what, || self.try_status().filter(|status| holds(status)))
+    }
+
+    /// Writes a setting to the file; a reload will read it.
+    pub(crate) fn put(&mut self, key: &str, value: impl Into<toml::Value>) {
+        self.site.put(key, value);
+    }
+
+    /// Takes a setting out of the file.
+    pub(crate) fn remove(&mut self, key: &str) {
+        self.site.remove(key);
+    }
+
+    /// The command `reload --json`, with more arguments.
+    #[track_caller]
+    pub(crate) fn reload_with(&self, arguments: &[&str]) -> Reloaded {
+        let ended = self.site.run(&[&["reload", "--json"], arguments].concat());
+        let mut reloaded: Reloaded = serde_json::from_str(&ended.stdout)
+            .unwrap_or_else(|error| panic!("{error} in the outcome: {ended:?}"));
+        reloaded.code = ended.code;
+        reloaded
+    }
+
+    /// A reload that must be committed.
+    #[track_caller]
+    pub(crate) fn reload(&self) -> Reloaded {
+        let reloaded = self.reload_with(&[]);
+        assert_eq!((reloaded.code, reloaded.outcome.as_str()), (0, "committed"), "{reloaded:?}");
+        reloaded
+    }
+
+    /// A reload that must fail and change nothing: same generation, same workers.
+    #[track_caller]
+    pub(crate) fn reload_fails(&self) -> Reloaded {
+        let before = self.status();
+        let reloaded = self.reload_with(&[]);
+        assert_eq!(reloaded.code, 1, "{reloaded:?}");
+        assert_ne!(reloaded.outcome, "committed", "{reloaded:?}");
+        let generation = before.generation;
+        let after = self.until("only the old generation is left", |status| {
+            status.processes.iter().all(|p| p.generation.is_none_or(|g| g == 0 || g == generation))
+        });
+        assert_eq!(after.generation, generation);
+        for role in ["master", "manager", "template", "worker", "task_worker"] {
+            let pids = |status: &Status| {
+                let mut pids: Vec<_> = status.role(role).iter().map(|p| p.pid).collect();
+                pids.sort_unstable();
+                pids
+            };
+            assert_eq!(pids(&before), pids(&after), "{role}");
+        }
+        for _ in 0..4 {
+            assert_eq!(self.get("/hello").expect("an answer").generation(), generation);
+        }
+        reloaded
+    }
+
+    /// Sends a signal to the master.
+    pub(crate) fn signal(&self, signo: i32) {
+        processes::send(self.pid, signo);
+    }
+
+    /// Waits for a shop in the foreground to end: its exit status, -1 if a signal ended it.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> i32 {
+        let child = self.child.as_mut().expect("a shop in the foreground");
+        let status =
+            within(LONG, "the shop ends", || child.try_wait().expect("look after the shop"));
+        status.code().unwrap_or(-1)
+    }
+
+    /// Stops it by command; exit status 0, nothing left.
+    #[track_caller]
+    pub(crate) fn stop(mut self) {
+        self.site.run(&["stop"]).expect(0);
+        assert!(!processes::alive(self.pid), "stop has returned, and the master is there");
+        if self.child.is_some() {
+            assert_eq!(self.wait(), 0, "exit status of the master");
+        }
+        self.site.assert_nothing_left();
+    }
+
+    /// Waits for a line of the log.
+    #[track_caller]
+    pub(crate) fn wait_log(&self, what: &str) {
+        within(LONG, &format!("the log says {what:?}"), || {
+            self.site.log().contains(what).then_some(())
+        });
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        processes::kill_all(self.site.folder.path());
+        if let Some(child) = &mut self.child {
+            let _ = child.wait();
+        }
+    }
+}

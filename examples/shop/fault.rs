@@ -1,0 +1,135 @@
+//! Things that go wrong on purpose, to see what the server makes of them.
+//!
+//! `app.fault` is read anew at every generation and acts in template and workers only: whatever
+//! is set here, master and manager stay well.
+
+use std::fmt;
+use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shiftwork::BoxError;
+
+/// One way of going wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum Fault {
+    /// All is well.
+    #[default]
+    None,
+    /// The template exits with status 3 in `preload`.
+    ExitAtStart,
+    /// The template panics in `preload`.
+    PanicInPreload,
+    /// `preload` leaves a second thread behind, which makes every fork unsafe.
+    ThreadInPreload,
+    /// Workers panic in `on_worker_start`.
+    PanicInWorkerStart,
+    /// `on_worker_start` never returns, and takes its thread with it.
+    HangInWorkerStart,
+    /// `on_worker_start` takes so long, then succeeds.
+    SlowStart(Duration),
+    /// A worker aborts on receiving its Nth request.
+    CrashAfter(u64),
+}
+
+impl Fault {
+    /// Called in the template.
+    pub(crate) fn in_preload(self) -> Result<(), BoxError> {
+        match self {
+            Fault::ExitAtStart => {
+                eprintln!("fault: exit_at_start");
+                std::process::exit(3)
+            }
+            Fault::PanicInPreload => panic!("fault: panic_in_preload"),
+            Fault::ThreadInPreload => {
+                thread::spawn(|| {
+                    loop {
+                        thread::park();
+                    }
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Called in every worker and task worker before it is ready.
+    pub(crate) async fn in_worker_start(self) {
+        match self {
+            Fault::PanicInWorkerStart => panic!("fault: panic_in_worker_start"),
+            Fault::HangInWorkerStart => loop {
+                // Not a pending future: the whole thread hangs, as a lost lock would make it.
+                thread::park();
+            },
+            Fault::SlowStart(time) => tokio::time::sleep(time).await,
+            _ => {}
+        }
+    }
+
+    /// Called with the number of requests that this worker has received, this one included.
+    pub(crate) fn in_request(self, received: u64) {
+        if let Fault::CrashAfter(limit) = self
+            && received >= limit
+        {
+            eprintln!("fault: crash_after={limit}");
+            std::process::abort();
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::None => out.write_str("none"),
+            Fault::ExitAtStart => out.write_str("exit_at_start"),
+            Fault::PanicInPreload => out.write_str("panic_in_preload"),
+            Fault::ThreadInPreload => out.write_str("thread_in_preload"),
+            Fault::PanicInWorkerStart => out.write_str("panic_in_worker_start"),
+            Fault::HangInWorkerStart => out.write_str("hang_in_worker_start"),
+            Fault::SlowStart(time) => write!(out, "slow_start={}", time.as_millis()),
+            Fault::CrashAfter(requests) => write!(out, "crash_after={requests}"),
+        }
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, number) = match text.split_once('=') {
+            Some((name, number)) => (name, number.parse::<u64>().ok()),
+            None => (text, None),
+        };
+        match (name, number) {
+            ("none", None) => Ok(Fault::None),
+            ("exit_at_start", None) => Ok(Fault::ExitAtStart),
+            ("panic_in_preload", None) => Ok(Fault::PanicInPreload),
+            ("thread_in_preload", None) => Ok(Fault::ThreadInPreload),
+            ("panic_in_worker_start", None) => Ok(Fault::PanicInWorkerStart),
+            ("hang_in_worker_start", None) => Ok(Fault::HangInWorkerStart),
+            ("slow_start", Some(ms)) => Ok(Fault::SlowStart(Duration::from_millis(ms))),
+            ("crash_after", Some(requests)) => Ok(Fault::CrashAfter(requests)),
+            _ => Err(format!(
+                "no fault is called {text:?}; there are none, exit_at_start, panic_in_preload, \
+                 thread_in_preload, panic_in_worker_start, hang_in_worker_start, slow_start=MS \
+                 and crash_after=REQUESTS"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for Fault {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Fault> for String {
+    fn from(fault: Fault) -> String {
+        fault.to_string()
+    }
+}

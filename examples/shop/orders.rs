@@ -1,0 +1,87 @@
+//! The main job: pay, pack, ship. Whoever has paid gets the goods, whatever happens in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shiftwork::{BoxError, Task, TaskError};
+
+use crate::ledger::{LedgerError, Order, State};
+use crate::state::Shop;
+
+/// What a customer sends.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Wish {
+    /// What.
+    pub(crate) item: String,
+    /// How many, at least one.
+    pub(crate) quantity: u32,
+}
+
+/// Packs the goods of an order and brings them to the post. Doing it twice is doing it once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Ship {
+    /// Number of the order.
+    pub(crate) order: i64,
+}
+
+impl Task for Ship {
+    const NAME: &'static str = "ship";
+    const IDEMPOTENT: bool = true;
+    type Output = ();
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    /// The ledger does not take it.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Paid, but not shipped.
+    #[error("order {order} is paid and not shipped: {cause}")]
+    NotShipped {
+        /// Number of the order.
+        order: i64,
+        /// What became of the task.
+        cause: TaskError,
+    },
+}
+
+/// How often a parcel is packed again after its packer has died.
+const ATTEMPTS: u32 = 5;
+
+/// Carries out an order, from the payment to the shipment.
+///
+/// From the moment of payment on, this must not stop half-way: not when the customer hangs up,
+/// not when the worker drains. The guard sees to both.
+pub(crate) async fn place(shop: Arc<Shop>, wish: Wish) -> Result<Order, OrderError> {
+    let worker = shop.worker.clone();
+    worker
+        .guard(async move {
+            let mut order = shop.ledger.pay(wish.item, wish.quantity).await?;
+            // The bank takes its time.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            ship(&shop, order.id).await?;
+            shop.ledger.ship(order.id).await?;
+            order.state = State::Shipped;
+            Ok(order)
+        })
+        .await
+}
+
+async fn ship(shop: &Shop, order: i64) -> Result<(), OrderError> {
+    let mut attempt = 1;
+    loop {
+        match shop.worker.task(Ship { order }).await {
+            Ok(()) => return Ok(()),
+            Err(TaskError::WorkerDied { .. }) if attempt < ATTEMPTS => attempt += 1,
+            Err(cause) => return Err(OrderError::NotShipped { order, cause }),
+        }
+    }
+}
+
+/// The other half, in a task worker.
+pub(crate) async fn pack(_: Arc<Shop>, _: Ship) -> Result<(), BoxError> {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    Ok(())
+}
