@@ -1,7 +1,7 @@
 //! The decisions: `(state, event, now) -> actions`, without a system call.
 //!
 //! [`Core`] knows which generations and children there are and where each stands. Every event
-//! changes that knowledge first; then [`Core::advance`] looks at the whole and decides what
+//! changes that knowledge first; then the core looks at the whole and decides what
 //! follows. The manager turns the actions into system calls.
 
 pub mod child;

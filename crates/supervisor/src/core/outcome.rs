@@ -28,6 +28,7 @@ pub struct Outcome {
     /// From the request's turn to its end, in milliseconds.
     pub duration_ms: u64,
     /// What the operator should know all the same.
+    #[serde(default)]
     pub warnings: Vec<String>,
 }
 

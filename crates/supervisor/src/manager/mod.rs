@@ -1,5 +1,5 @@
 //! The manager: starts, watches, replaces. It decides nothing itself: what it hears becomes an
-//! [`Event`], the [`Core`] answers with actions, and [`effects`] carries them out.
+//! [`Event`], the [`Core`] answers with actions, and `effects` carries them out.
 
 mod effects;
 mod output;
