@@ -175,7 +175,10 @@ impl TaskClient {
             shared.send(packet, new, options.on_full).map_err(|refusal| match refusal {
                 Refusal::Full => TaskError::QueueFull { name },
                 Refusal::Ended(verdict) => error_of(name, verdict, &[], options.timeout),
-                Refusal::TooLarge => TaskError::TooLarge { name, size, limit },
+                // The socket holds less than the setting allows; how much less, it does not say.
+                Refusal::TooLarge => {
+                    TaskError::TooLarge { name, size, limit: limit.min(size.saturating_sub(1)) }
+                }
             })
         })
     }

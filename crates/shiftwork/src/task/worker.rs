@@ -263,6 +263,14 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
             return;
         };
         let sent = match try_send(&reply.channel, packet) {
+            // The socket holds less than the setting allows: the sender is told that, at least.
+            Some(Err(error)) if error.raw_os_error() == Some(background::EMSGSIZE) => {
+                let size = packet.len() - wire::REPLY_HEAD;
+                let mut refusal = Vec::new();
+                ReplyPacket::begin(&mut refusal, Status::OutputTooLarge, task.id);
+                refusal.extend_from_slice(&wire::sizes(size, size.saturating_sub(1)));
+                try_send(&reply.channel, &refusal).unwrap_or(Err(error))
+            }
             Some(result) => result,
             None if reply.stuck => Err(io::Error::other("it still does not read its answers")),
             None => tokio::select! {
