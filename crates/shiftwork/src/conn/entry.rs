@@ -77,6 +77,7 @@ pub struct Cut {
 pub struct Conn {
     pub(super) id: u64,
     peer: Peer,
+    listener: Option<Arc<str>>,
     protocol: AtomicU8,
     orders: AtomicU32,
     /// A `Phase` in the two lowest bits; above them a number that every sign of progress raises.
@@ -111,6 +112,7 @@ impl Conn {
         id: u64,
         protocol: Protocol,
         peer: Peer,
+        listener: Option<Arc<str>>,
         idle_for: Duration,
         orders: Orders,
         registry: &Arc<Shared>,
@@ -121,6 +123,7 @@ impl Conn {
         Conn {
             id,
             peer,
+            listener,
             protocol: AtomicU8::new(protocol as u8),
             orders: AtomicU32::new(orders.0),
             phase: AtomicU64::new(Phase::Idle as u64),
@@ -146,6 +149,11 @@ impl Conn {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// The listener that it came by, if that was told.
+    pub fn listener(&self) -> Option<&str> {
+        self.listener.as_deref()
     }
 
     /// Headers for the answers that Shiftwork gives in the application's place. Once.

@@ -56,8 +56,26 @@ pub(super) struct Shared {
     next: AtomicU64,
     /// Milliseconds of the oldest work, as of the last sweep.
     oldest_ms: AtomicU64,
-    draining: Mutex<Option<Drain>>,
+    draining: Mutex<Option<Draining>>,
     pub(super) counters: Arc<Counters>,
+}
+
+/// How a worker drains.
+#[derive(Debug)]
+struct Draining {
+    drain: Drain,
+    /// Listeners that no other worker has: their connections are closed in any case.
+    gone: Vec<String>,
+}
+
+impl Draining {
+    fn orders(&self, listener: Option<&str>) -> Orders {
+        let is_gone = |listener| self.gone.iter().any(|gone| gone == listener);
+        match listener.is_some_and(is_gone) {
+            true => Orders::CLOSE,
+            false => self.drain.orders(),
+        }
+    }
 }
 
 impl Shared {
@@ -88,12 +106,40 @@ impl Registry {
 
     /// Enters a new connection, or one that was adopted after it had been quiet for `idle_for`.
     /// Opened in a worker that drains already, it has its orders from the start.
+    ///
+    /// Enter it in the same breath in which it is accepted or adopted, before anything is spawned
+    /// for it: a worker that drains and finds its registry empty takes itself for done.
     pub fn open(&self, protocol: Protocol, peer: Peer, idle_for: Duration) -> Arc<Conn> {
+        self.enter(None, protocol, peer, idle_for)
+    }
+
+    /// As [`open`](Registry::open), with the name under which [`drain`](Registry::drain) may close
+    /// the listener that the connection came by.
+    pub fn open_on(
+        &self,
+        listener: &Arc<str>,
+        protocol: Protocol,
+        peer: Peer,
+        idle_for: Duration,
+    ) -> Arc<Conn> {
+        self.enter(Some(Arc::clone(listener)), protocol, peer, idle_for)
+    }
+
+    fn enter(
+        &self,
+        listener: Option<Arc<str>>,
+        protocol: Protocol,
+        peer: Peer,
+        idle_for: Duration,
+    ) -> Arc<Conn> {
         let id = self.shared.next.fetch_add(1, Relaxed);
         // Held until the connection is entered, so that no order can fall in between.
         let draining = lock(&self.shared.draining);
-        let orders = draining.map_or(Orders::default(), Drain::orders);
-        let conn = Arc::new(Conn::new(id, protocol, peer, idle_for, orders, &self.shared));
+        let orders = draining
+            .as_ref()
+            .map_or(Orders::default(), |draining| draining.orders(listener.as_deref()));
+        let conn = Conn::new(id, protocol, peer, listener, idle_for, orders, &self.shared);
+        let conn = Arc::new(conn);
         lock(&self.shared.open).insert(id, Arc::downgrade(&conn));
         conn
     }
@@ -136,21 +182,32 @@ impl Registry {
 
     /// How the worker drains, if it does.
     pub fn draining(&self) -> Option<Drain> {
-        *lock(&self.shared.draining)
+        lock(&self.shared.draining).as_ref().map(|draining| draining.drain)
     }
 
     /// Gives every connection, and every one that is opened from now on, its orders for a drain.
     /// `Close` may follow `HandOver`, and then stands above it.
     pub fn drain_all(&self, drain: Drain) {
+        self.drain(drain, &[]);
+    }
+
+    /// As [`drain_all`](Registry::drain_all); but connections that came by one of the listeners
+    /// `gone` (see [`open_on`](Registry::open_on)) are closed as at a stop, since nobody could take
+    /// them.
+    pub fn drain(&self, drain: Drain, gone: &[String]) {
         {
             let mut draining = lock(&self.shared.draining);
-            if *draining == Some(Drain::Close) {
-                return;
-            }
-            *draining = Some(drain);
+            let drain = match draining.as_ref() {
+                Some(Draining { drain: Drain::Close, .. }) => Drain::Close,
+                _ => drain,
+            };
+            *draining = Some(Draining { drain, gone: gone.to_vec() });
         }
         for conn in self.all() {
-            conn.order(drain.orders());
+            let draining = lock(&self.shared.draining);
+            let orders = draining.as_ref().map(|draining| draining.orders(conn.listener()));
+            drop(draining);
+            conn.order(orders.unwrap_or_default());
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 
 use shiftwork_sys::fd::read_memfd;
 use shiftwork_sys::socket::{Channel, Received};
@@ -39,6 +40,29 @@ impl Receiver {
         #[expect(deprecated)]
         let queue = AsyncFd::with_interest(queue, Interest::READABLE)?;
         Ok(Receiver { queue, buffer: vec![0; LONGEST_PACKET] })
+    }
+
+    /// Adopts until `stop` resolves, that is until this worker drains: from then on nothing is taken
+    /// from the queue, not even what waits in it. (A future that is only raced against `stop` may be
+    /// polled first, and take what this same worker has just given away.)
+    ///
+    /// `adopt` has to enter the connection into the registry before it returns.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the queue is gone: the server has ended.
+    pub async fn run(
+        mut self,
+        stop: impl Future<Output = ()>,
+        mut adopt: impl FnMut(Adopted),
+    ) -> io::Result<()> {
+        let mut stop = pin!(stop);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                batch = self.next() => batch?.into_iter().for_each(&mut adopt),
+            }
+        }
     }
 
     /// The next connections; they are acknowledged, so from here on they are nobody else's.

@@ -261,6 +261,8 @@ async fn connections_pass_from_worker_to_worker_and_nobody_notices() {
 }
 
 async fn storm() {
+    // Three descriptors a connection, and other tests have some too.
+    shiftwork_sys::limits::raise_open_files(Some(8192)).unwrap();
     let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let address = listener.local_addr().unwrap();
     let queue = Channel::pair_sized(1 << 20).unwrap();

@@ -248,6 +248,24 @@ async fn what_is_not_awaited_is_not_taken() {
 }
 
 #[tokio::test]
+async fn a_worker_that_drains_leaves_even_what_waits() {
+    let (one, two) = Channel::pair_sized(1 << 20).unwrap();
+    let (sender, task) = Sender::new(one, NEWEST);
+    let (client, traveller) = traveller(1);
+    sender.send(traveller).unwrap();
+    drop(sender);
+    let task = tokio::spawn(task.run(pending()));
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    let draining = Receiver::new(two.try_clone().unwrap()).unwrap();
+    draining.run(async {}, |_| panic!("taken by the worker that drains")).await.unwrap();
+    let mut serving = Receiver::new(two).unwrap();
+    check(client, adopt(&mut serving).await.pop().unwrap()).await;
+    assert_eq!(task.await.unwrap().handed_over, 1);
+}
+
+#[tokio::test]
 async fn the_end_of_the_queue_is_an_error_and_the_sender_does_not_hang() {
     let (one, two) = Channel::pair_sized(1 << 20).unwrap();
     let mut receiver = Receiver::new(two).unwrap();

@@ -85,9 +85,10 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Dispatch<S> 
             self.link.give_up_body();
             return Handler::refused(refuse::answer(StatusCode::PAYLOAD_TOO_LARGE, ticket));
         }
-        let held_back = request.headers().contains_key(EXPECT);
+        let is_empty = request.body().is_end_stream();
+        let held_back = !is_empty && request.headers().contains_key(EXPECT);
         let mut request = request.map(|incoming| {
-            let guard = match incoming.is_end_stream() {
+            let guard = match is_empty {
                 true => BodyGuard::none(),
                 false => BodyGuard::open(&self.link),
             };

@@ -98,9 +98,11 @@ pub(super) async fn answer(
         "/panic" => panic!("as asked"),
         "/fail" => return Err("as asked".into()),
         "/peer" => text(format!("{:?}", parts.extensions.get::<crate::conn::Peer>().is_some())),
-        "/stream" => {
+        "/stream" | "/stuck" => {
+            let size = if parts.uri.path() == "/stuck" { 50_000_000 } else { 5 };
+            let first = Bytes::from("first".repeat(size / 5));
             let wait = Box::pin(async move { stage.wait().await });
-            Streamed { step: 0, wait }.boxed()
+            Streamed { step: 0, first, wait }.boxed()
         }
         "/ws" | "/odd" => {
             let mut response = Response::new(text(String::new()));
@@ -126,6 +128,7 @@ pub(super) async fn answer(
 /// `first`, and `second` when it is let go.
 struct Streamed {
     step: u8,
+    first: Bytes,
     wait: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
 }
 
@@ -139,7 +142,7 @@ impl http_body::Body for Streamed {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.step += 1;
         match self.step {
-            1 => Poll::Ready(Some(Ok(Frame::data("first".into())))),
+            1 => Poll::Ready(Some(Ok(Frame::data(self.first.clone())))),
             2 => {
                 self.step = 1;
                 ready!(self.wait.as_mut().poll(cx));

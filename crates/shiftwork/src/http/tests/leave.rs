@@ -351,6 +351,42 @@ async fn a_stop_may_follow_a_hand_over() {
 }
 
 #[tokio::test]
+async fn a_stop_after_a_hand_over_still_answers_what_has_come() {
+    let mut test = Test::new().await;
+    test.send(get("/stream")).await;
+    read_head(&mut test.client).await;
+    test.registry.drain_all(Drain::HandOver);
+    test.settle().await;
+    test.send(get("/last")).await;
+    test.registry.drain_all(Drain::Close);
+    test.stage.let_go();
+    let mut rest = [0; 26];
+    test.client.read_exact(&mut rest).await.unwrap();
+    let (head, body) = test.read().await;
+    assert_eq!(body, "GET /last");
+    assert!(head.contains("connection: close"), "{head}");
+    assert!(test.at_eof().await);
+}
+
+#[tokio::test]
+async fn connections_of_a_listener_that_is_gone_are_closed_while_others_move() {
+    let registry = crate::conn::Registry::new();
+    let peer = crate::conn::Peer::Unix { uid: 0, pid: 0 };
+    let open = |name: &str| {
+        registry.open_on(&name.into(), crate::conn::Protocol::Http1, peer, Duration::ZERO)
+    };
+    let (web, old) = (open("web"), open("old"));
+    registry.drain(Drain::HandOver, &["old".to_owned()]);
+    let (late_web, late_old) = (open("web"), open("old"));
+    for conn in [web, late_web] {
+        assert_eq!(conn.orders(), crate::conn::Orders::HAND_OVER);
+    }
+    for conn in [old, late_old] {
+        assert_eq!(conn.orders(), crate::conn::Orders::CLOSE);
+    }
+}
+
+#[tokio::test]
 async fn a_cut_drops_the_handler_and_says_what_it_was() {
     let mut test = Test::new().await;
     test.send(get("/wait?secret=1")).await;

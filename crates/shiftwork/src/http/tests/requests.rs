@@ -187,12 +187,40 @@ async fn a_handler_that_takes_too_long_is_503_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_of_its_answer_is_closed() {
+async fn an_expiry_that_came_too_late_does_not_hit_the_next_request() {
     let mut test = Test::new().await;
-    test.send(get("/big?50000000")).await;
+    test.get("/hello").await;
+    test.conn.upgrade().unwrap().order(Orders::REQUEST_EXPIRED);
+    assert!(test.get("/hello").await.0.starts_with("http/1.1 200"));
+    test.send(get("/wait")).await;
+    test.stage.begun.notified().await;
+    test.stage.let_go();
+    assert_eq!(test.read().await.1, "waited");
+}
+
+#[tokio::test]
+async fn the_rest_of_an_ignored_body_is_not_a_slow_head() {
+    let mut test = Test::new().await;
+    test.send("POST /ignore HTTP/1.1\r\nhost: x\r\ncontent-length: 40\r\n\r\nbegun").await;
+    test.read().await;
+    test.send("more").await;
     test.settle().await;
-    test.sweep_in(Duration::from_secs(76));
-    assert!(matches!(test.outcome().await, Outcome::Closed(CloseReason::Idle)));
+    test.sweep_in(Duration::from_secs(11));
+    test.settle().await;
+    test.send("x".repeat(31)).await;
+    assert_eq!(test.get("/hello").await.1, "GET /hello");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_closed() {
+    // One that hyper has all of, and one that goes on.
+    for path in ["/big?50000000", "/stuck"] {
+        let mut test = Test::new().await;
+        test.send(get(path)).await;
+        test.settle().await;
+        test.sweep_in(Duration::from_secs(76));
+        assert!(matches!(test.outcome().await, Outcome::Closed(CloseReason::Idle)));
+    }
 }
 
 #[tokio::test]
