@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         .listen(
             "web",
             Http::new(routes::all)
+                .error_headers(|shop| shop.marks())
                 .websocket("echo", |_| feed::Echo)
                 .websocket("feed", |shop| feed::Feed::of(shop)),
         )

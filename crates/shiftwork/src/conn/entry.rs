@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use http::{Method, Uri};
+use http::{HeaderMap, Method, Uri};
 
 use super::counters::Counters;
 use super::orders::Orders;
@@ -89,6 +89,8 @@ pub struct Conn {
     /// The connection itself has ended; only a handler goes on.
     detached: AtomicBool,
     pub(super) seen: Mutex<Seen>,
+    /// What the application puts on answers that are not its own.
+    marks: OnceLock<Arc<HeaderMap>>,
     registry: Weak<Shared>,
     counters: Arc<Counters>,
 }
@@ -130,6 +132,7 @@ impl Conn {
                 phase: Phase::Idle as u64,
                 since: now.checked_sub(idle_for).unwrap_or(now),
             }),
+            marks: OnceLock::new(),
             registry: Arc::downgrade(registry),
             counters: Arc::clone(&registry.counters),
         }
@@ -143,6 +146,15 @@ impl Conn {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// Headers for the answers that Shiftwork gives in the application's place. Once.
+    pub fn set_marks(&self, marks: Arc<HeaderMap>) {
+        let _ = self.marks.set(marks);
+    }
+
+    pub(crate) fn marks(&self) -> Option<&HeaderMap> {
+        self.marks.get().map(Arc::as_ref)
     }
 
     /// What is spoken on it now.

@@ -46,8 +46,11 @@ impl Service {
         // A client that has gone already has no address any more.
         let Ok(peer) = arrival.stream.peer() else { return };
         match serving {
-            Serving::Http { service, websockets, cancel_on_disconnect } => {
+            Serving::Http { service, websockets, marks, cancel_on_disconnect } => {
                 let conn = self.registry.open(Protocol::Http1, peer, arrival.idle_for);
+                if let Some(marks) = marks {
+                    conn.set_marks(Arc::clone(marks));
+                }
                 let limits =
                     HttpLimits { cancel_on_disconnect: *cancel_on_disconnect, ..self.http };
                 let outcome =
