@@ -9,6 +9,7 @@
 mod connections;
 mod daemon;
 mod faults;
+mod privileges;
 mod reload;
 mod settings;
 mod shop;
@@ -18,4 +19,5 @@ mod status;
 mod stop;
 mod support;
 mod tasks;
+mod terminal;
 mod workers;

@@ -211,12 +211,19 @@ impl Site {
     /// Starts in the foreground and returns when the shop serves.
     #[track_caller]
     pub(crate) fn start(self) -> Shop {
+        let command = self.command(&["start"]);
+        self.start_by(command, true)
+    }
+
+    /// As [`start`](Self::start), by a command that may be another program, which then is not the
+    /// master itself.
+    #[track_caller]
+    pub(crate) fn start_by(self, mut command: Command, itself: bool) -> Shop {
         let output = File::create(self.path("terminal")).expect("a file for the output");
-        let mut command = self.command(&["start"]);
-        command.stdin(Stdio::null());
+        command.stdin(if itself { Stdio::null() } else { Stdio::piped() });
         command.stdout(output.try_clone().expect("the same file")).stderr(output);
         let child = command.spawn().expect("start the shop");
-        let pid = child.id() as i32;
+        let pid = if itself { child.id() as i32 } else { 0 };
         let mut shop = Shop { site: self, child: Some(child), pid, web: None, till: None };
         shop.learn();
         shop
@@ -276,7 +283,8 @@ impl Drop for Site {
 /// A shop that has been started.
 pub(crate) struct Shop {
     pub(crate) site: Site,
-    child: Option<Child>,
+    /// The command that started it, if that is still there.
+    pub(crate) child: Option<Child>,
     /// Pid of the master.
     pub(crate) pid: i32,
     web: Option<SocketAddr>,
@@ -311,7 +319,7 @@ impl Shop {
             assert!(begun.elapsed() < LONG, "the shop does not become ready");
             std::thread::sleep(Duration::from_millis(5));
         };
-        if self.child.is_some() {
+        if self.pid != 0 {
             assert_eq!(status.pid, self.pid, "the status tells another pid");
         }
         self.pid = status.pid;
@@ -434,7 +442,7 @@ impl Shop {
         processes::send(self.pid, signo);
     }
 
-    /// Waits for a shop in the foreground to end: its exit status, -1 if a signal ended it.
+    /// Waits for the command that started it in the foreground to end: its exit status, -1 if a signal ended it.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> i32 {
         let child = self.child.as_mut().expect("a shop in the foreground");

@@ -1,0 +1,112 @@
+//! What a server may do and show: users, modes, descriptors.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::process::Command;
+
+use crate::support::command::run;
+use crate::support::shop::{Shop, Site};
+
+fn mode(path: &std::path::Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// A field of /proc/PID/status, in words.
+fn told(pid: i32, field: &str) -> Vec<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim_start_matches(':').split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_run_folder_is_private() {
+    let shop = Shop::start();
+    assert_eq!(mode(&shop.site.path("run")), 0o700);
+    assert_eq!(mode(&shop.site.path("run/shop.sock")), 0o600);
+    shop.stop();
+}
+
+#[test]
+fn a_run_folder_that_others_may_enter_is_refused() {
+    let site = Site::new();
+    let folder = site.path("run");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let ended = site.run(&["start", "-d"]);
+    match ended.code {
+        // Made private is as good as refused.
+        0 => {
+            assert_eq!(mode(&folder), 0o700);
+            site.run(&["stop"]).expect(0);
+        }
+        code => {
+            assert_eq!(code, 1, "{ended:?}");
+            assert!(ended.said().contains("run"), "{ended:?}");
+        }
+    }
+    site.assert_nothing_left();
+}
+
+#[test]
+fn privileges_are_dropped_before_preload() {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        eprintln!("needs root");
+        return;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let Some(nobody) = passwd.lines().find(|line| line.starts_with("nobody:")) else { return };
+    let fields: Vec<&str> = nobody.split(':').collect();
+    let (uid, gid) = (fields[2], fields[3]);
+
+    let site = Site::new().with("server.user", "nobody").with("app.ledger", "books/shop.sqlite");
+    fs::set_permissions(site.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let books = site.path("books");
+    fs::create_dir(&books).unwrap();
+    chown(&books, Some(uid.parse().unwrap()), Some(gid.parse().unwrap())).unwrap();
+    let shop = site.daemon();
+    shop.reload();
+    let mut client = shop.client();
+    assert_eq!(client.post("/orders", r#"{"item":"lamp","quantity":1}"#).unwrap().status, 201);
+    let status = shop.status();
+    for role in ["template", "worker", "task_worker"] {
+        for process in status.role(role).iter().filter(|process| process.pid != 0) {
+            assert_eq!(told(process.pid, "Uid"), [uid; 4], "{process:?}");
+            assert_eq!(told(process.pid, "Gid"), [gid; 4], "{process:?}");
+            assert!(told(process.pid, "Groups").iter().all(|group| group == gid), "{process:?}");
+        }
+    }
+    assert_eq!(told(status.one("manager"), "Uid")[0], "0");
+    assert_eq!(fs::metadata(books.join("shop.sqlite")).unwrap().uid().to_string(), uid);
+    shop.stop();
+}
+
+#[test]
+fn umask_holds_for_all_processes() {
+    let shop = Site::new().with("server.umask", "0027").start();
+    for process in &shop.status().processes {
+        assert_eq!(told(process.pid, "Umask"), ["0027"], "{process:?}");
+    }
+    assert_eq!(mode(&shop.site.path("shop.sqlite")) & 0o027, 0);
+    shop.stop();
+}
+
+#[test]
+fn a_daemon_keeps_no_descriptor_of_its_launcher() {
+    let site = Site::new();
+    let leak = site.path("leak");
+    let typed = format!(
+        "exec 9>'{}'; exec '{}' start -d --config '{}'",
+        leak.display(),
+        site.path("current/shop").display(),
+        site.config().display()
+    );
+    run(Command::new("sh").args(["-c", &typed])).expect(0);
+    for pid in crate::support::processes::below(&site.path("").canonicalize().unwrap()) {
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+            let link = fs::read_link(entry.unwrap().path()).unwrap_or_default();
+            assert_ne!(link, leak, "kept by {pid}");
+        }
+    }
+    site.run(&["stop"]).expect(0);
+    site.assert_nothing_left();
+}

@@ -1,0 +1,60 @@
+//! A shop on a terminal: Ctrl-C, and a terminal that goes away.
+//!
+//! The terminal is made by script(1), which most systems have; without it there is nothing to test.
+
+use std::io::Write;
+use std::process::Command;
+
+use shiftwork_sys::signal;
+
+use crate::support::processes::send;
+use crate::support::shop::{Shop, Site};
+
+/// A shop that was started in the foreground of a terminal of its own, by `script`.
+fn on_a_terminal() -> Option<Shop> {
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("script(1) is not there");
+        return None;
+    }
+    let site = Site::new();
+    let typed = format!(
+        "exec '{}' start --config '{}'",
+        site.path("current/shop").display(),
+        site.config().display()
+    );
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--flush", "--command", &typed, "/dev/null"]);
+    script.current_dir(site.path(""));
+    Some(site.start_by(script, false))
+}
+
+#[test]
+fn ctrl_c_is_one_graceful_stop() {
+    let Some(mut shop) = on_a_terminal() else { return };
+    let mut slow = shop.client();
+    slow.send(b"GET /slow?ms=700 HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
+    shop.until("the request is in hand", |status| {
+        status.role("worker").iter().any(|worker| worker.in_flight == 1)
+    });
+    let mut keyboard = shop.child.as_mut().unwrap().stdin.take().unwrap();
+    keyboard.write_all(b"\x03").unwrap();
+    assert_eq!(slow.receive().unwrap().text(), "done");
+    assert_eq!(shop.wait(), 0);
+    shop.site.assert_nothing_left();
+}
+
+#[test]
+fn a_terminal_that_goes_away_is_a_graceful_stop() {
+    let Some(mut shop) = on_a_terminal() else { return };
+    let mut slow = shop.client();
+    slow.send(b"GET /slow?ms=700 HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
+    shop.until("the request is in hand", |status| {
+        status.role("worker").iter().any(|worker| worker.in_flight == 1)
+    });
+    let script = shop.child.as_mut().unwrap();
+    send(i32::try_from(script.id()).unwrap(), signal::KILL);
+    script.wait().unwrap();
+    // Whatever is logged from now on cannot be written, which must not matter.
+    assert_eq!(slow.receive().unwrap().text(), "done");
+    shop.site.assert_nothing_left();
+}
