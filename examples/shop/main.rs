@@ -37,8 +37,9 @@ fn main() -> ExitCode {
         .listen(
             "web",
             Http::new(routes::all)
+                .error_headers(|shop| shop.marks())
                 .websocket("echo", |_| feed::Echo)
-                .websocket("feed", |shop| feed::Feed::of(shop)),
+                .websocket("feed", feed::Feed::of),
         )
         .listen("till", Tcp::lines(|_| till::Till))
         .on_task(orders::pack)

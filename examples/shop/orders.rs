@@ -56,8 +56,11 @@ const ATTEMPTS: u32 = 5;
 /// not when the worker drains. The guard sees to both.
 pub(crate) async fn place(shop: Arc<Shop>, wish: Wish) -> Result<Order, OrderError> {
     let worker = shop.worker.clone();
+    // Closed never, so there is always a place in the end.
+    let place = Arc::clone(&shop.counter).acquire_owned().await.ok();
     worker
         .guard(async move {
+            let _place = place;
             let mut order = shop.ledger.pay(wish.item, wish.quantity).await?;
             // The bank takes its time.
             tokio::time::sleep(Duration::from_millis(50)).await;

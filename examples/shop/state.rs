@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use shiftwork::{BoxError, Worker};
+use tokio::sync::Semaphore;
 
 use crate::ledger::Ledger;
 use crate::settings::App;
@@ -27,7 +28,13 @@ pub(crate) struct Shop {
     /// Who answers, as headers.
     marks: HeaderMap,
     received: AtomicU64,
+    /// Orders that may be between payment and shipment at a time. Who waits for a place has not
+    /// paid yet, so a stop can send them away.
+    pub(crate) counter: Arc<Semaphore>,
 }
+
+/// Places at the counter of one worker.
+const PLACES: usize = 64;
 
 impl Shop {
     /// Opens the ledger; a worker that cannot is not ready.
@@ -36,13 +43,25 @@ impl Shop {
         app.fault.in_worker_start().await;
         let ledger = Ledger::open(&worker.base_dir().join(&app.ledger))?;
         let marks = marks(&worker, &app)?;
-        Ok(Self { worker, app, ledger, marks, received: AtomicU64::new(0) })
+        Ok(Self {
+            worker,
+            app,
+            ledger,
+            marks,
+            received: AtomicU64::new(0),
+            counter: Arc::new(Semaphore::new(PLACES)),
+        })
     }
 
     /// Counts a request, which is where a worker with `crash_after` crashes.
     pub(crate) fn receive(&self) {
         let received = self.received.fetch_add(1, Ordering::Relaxed) + 1;
         self.app.fault.in_request(received);
+    }
+
+    /// Who answers, for the answers that the server gives in the shop's place.
+    pub(crate) fn marks(&self) -> HeaderMap {
+        self.marks.clone()
     }
 
     /// Puts on a response who answers.

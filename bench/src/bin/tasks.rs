@@ -1,18 +1,18 @@
 //! Task round trips a second: Shiftwork's client and loop beside a bare ping-pong of the same
-//! shape, two processes each (one asks, one answers), 64 bytes, 256 outstanding.
+//! shape: as many processes that ask and that answer, 64 bytes, 256 outstanding for each that asks.
 //!
 //! ```text
-//! cargo run --release -p shiftwork-bench --bin tasks -- [--rounds 7] [--seconds 2] [--outstanding 256]
+//! cargo run --release -p shiftwork-bench --bin tasks -- [--rounds 7] [--seconds 2] [--outstanding 256] \
+//!     [--senders 1] [--receivers 1]
 //! ```
 //!
 //! The contestants take turns within one run, and the ratio is taken within each turn, so that a
 //! neighbour who uses the machine spoils a turn and not the comparison.
 
-use std::cell::Cell;
 use std::io;
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ impl Task for Ping {
 struct Shape {
     time: Duration,
     outstanding: usize,
+    senders: usize,
+    receivers: usize,
 }
 
 fn main() -> ExitCode {
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (mut rounds, mut seconds, mut outstanding) = (7_usize, 2.0_f64, 256_usize);
+    let (mut senders, mut receivers) = (1_usize, 1_usize);
     let mut arguments = std::env::args().skip(1);
     while let Some(key) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{key} needs a value"))?;
@@ -60,18 +63,22 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             "--rounds" => rounds = value.parse()?,
             "--seconds" => seconds = value.parse()?,
             "--outstanding" => outstanding = value.parse()?,
+            "--senders" => senders = value.parse()?,
+            "--receivers" => receivers = value.parse()?,
             _ => return Err(format!("unknown option {key}").into()),
         }
     }
-    if rounds == 0
-        || outstanding == 0
-        || seconds.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater)
-    {
-        return Err("rounds, seconds and outstanding must be more than 0".into());
+    if rounds == 0 || outstanding == 0 || senders == 0 || senders > 255 || receivers == 0 {
+        return Err(
+            "rounds, outstanding, senders (to 255) and receivers must be more than 0".into()
+        );
     }
-    let shape = Shape { time: Duration::from_secs_f64(seconds), outstanding };
+    let time = Duration::try_from_secs_f64(seconds)?;
+    let shape = Shape { time, outstanding, senders, receivers };
     let (mut bare, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    println!("{rounds} turns of {seconds} s, {outstanding} outstanding, 64 bytes, 1 + 1 processes");
+    println!(
+        "{rounds} turns of {seconds} s, {outstanding} outstanding, 64 bytes, {senders} + {receivers} processes"
+    );
     println!("turn      bare/s      ours/s   ratio");
     for turn in 1..=rounds {
         let b = race(shape, bare_sender, bare_receiver)?;
@@ -95,45 +102,72 @@ fn spread(values: &mut [f64]) -> (f64, f64, f64) {
     (values[0], values[values.len() / 2], values[values.len() - 1])
 }
 
-/// What each side has: the queue's end and the answers' end.
-struct Ends {
+/// What one that asks has.
+struct Asker {
+    index: u8,
     queue: Channel,
     replies: Channel,
 }
 
-/// Forks both sides and returns the round trips a second that the sender counted.
+/// What one that answers has.
+struct Answerer {
+    queue: Channel,
+    replies: Vec<Channel>,
+}
+
+/// Forks both sides and returns the round trips a second that the senders counted.
 fn race(
     shape: Shape,
-    sender: fn(Shape, Ends) -> io::Result<u64>,
-    receiver: fn(Ends) -> io::Result<()>,
+    sender: fn(Shape, Asker) -> io::Result<u64>,
+    receiver: fn(Answerer) -> io::Result<()>,
 ) -> io::Result<f64> {
     let (queue_in, queue_out) = Channel::pair_sized(BUFFER)?;
-    let (reply_in, reply_out) = Channel::pair_sized(BUFFER)?;
     let (result_in, result_out) = Channel::pair()?;
+    let (mut writing, mut reading) = (Vec::new(), Vec::new());
+    for _ in 0..shape.senders {
+        let (reads, writes) = Channel::pair_sized(BUFFER)?;
+        writing.push(writes);
+        reading.push(reads);
+    }
     let mut pids = Vec::new();
-    if let Some(pid) = child()? {
-        pids.push(pid);
-    } else {
-        drop((queue_in, reply_out, result_in, result_out));
-        finish(receiver(Ends { queue: queue_out, replies: reply_in }));
+    for _ in 0..shape.receivers {
+        match child()? {
+            Some(pid) => pids.push(pid),
+            None => {
+                drop((queue_in, reading, result_in, result_out));
+                finish(receiver(Answerer { queue: queue_out, replies: writing }));
+            }
+        }
     }
-    if let Some(pid) = child()? {
-        pids.push(pid);
-    } else {
-        drop((queue_out, reply_in, result_out));
-        let began = Instant::now();
-        finish(sender(shape, Ends { queue: queue_in, replies: reply_out }).and_then(|count| {
-            let rate = count as f64 / began.elapsed().as_secs_f64();
-            result_in.send_bytes(&rate.to_le_bytes())
-        }));
+    for index in 0..shape.senders {
+        match child()? {
+            Some(pid) => pids.push(pid),
+            None => {
+                drop((queue_out, writing, result_out));
+                let replies = reading.swap_remove(index);
+                drop(reading);
+                let asker = Asker { index: index as u8, queue: queue_in, replies };
+                let began = Instant::now();
+                finish(sender(shape, asker).and_then(|count| {
+                    let rate = count as f64 / began.elapsed().as_secs_f64();
+                    result_in.send_bytes(&rate.to_le_bytes())
+                }));
+            }
+        }
     }
-    drop((queue_in, queue_out, reply_in, reply_out, result_in));
-    pids.into_iter().for_each(wait_for);
-    let mut bytes = [0; 8];
-    match result_out.recv_bytes(&mut bytes)? {
-        8 => Ok(f64::from_le_bytes(bytes)),
-        _ => Err(io::Error::other("a side has failed")),
+    drop((queue_in, queue_out, reading, writing, result_in));
+    for pid in pids {
+        let _ = wait_for(pid);
     }
+    let mut sum = 0.0;
+    for _ in 0..shape.senders {
+        let mut bytes = [0; 8];
+        match result_out.recv_bytes(&mut bytes)? {
+            8 => sum += f64::from_le_bytes(bytes),
+            _ => return Err(io::Error::other("a side has failed")),
+        }
+    }
+    Ok(sum)
 }
 
 fn child() -> io::Result<Option<i32>> {
@@ -150,18 +184,18 @@ fn finish(result: io::Result<()>) -> ! {
     exit_now(i32::from(result.is_err()))
 }
 
-fn bare_sender(shape: Shape, ends: Ends) -> io::Result<u64> {
-    ends.queue.set_blocking(true)?;
-    ends.replies.set_blocking(true)?;
-    let mut buffer = [7; 64];
+fn bare_sender(shape: Shape, asker: Asker) -> io::Result<u64> {
+    asker.queue.set_blocking(true)?;
+    asker.replies.set_blocking(true)?;
+    let mut buffer = [asker.index; 64];
     for _ in 0..shape.outstanding {
-        ends.queue.send_bytes(&buffer)?;
+        asker.queue.send_bytes(&buffer)?;
     }
     let began = Instant::now();
     let mut count = 0;
     loop {
-        ends.replies.recv_bytes(&mut buffer)?;
-        ends.queue.send_bytes(&buffer)?;
+        asker.replies.recv_bytes(&mut buffer)?;
+        asker.queue.send_bytes(&buffer)?;
         count += 1;
         if count % 1024 == 0 && began.elapsed() > shape.time {
             return Ok(count);
@@ -169,57 +203,59 @@ fn bare_sender(shape: Shape, ends: Ends) -> io::Result<u64> {
     }
 }
 
-fn bare_receiver(ends: Ends) -> io::Result<()> {
-    ends.queue.set_blocking(true)?;
-    ends.replies.set_blocking(true)?;
+fn bare_receiver(answerer: Answerer) -> io::Result<()> {
+    answerer.queue.set_blocking(true)?;
+    for replies in &answerer.replies {
+        replies.set_blocking(true)?;
+    }
     let mut buffer = [0; 128];
     loop {
-        let length = ends.queue.recv_bytes(&mut buffer)?;
-        // The sender leaves while answers are under way.
-        if length == 0 || ends.replies.send_bytes(&buffer[..length]).is_err() {
+        let length = answerer.queue.recv_bytes(&mut buffer)?;
+        if length == 0 {
             return Ok(());
+        }
+        if let Some(replies) = answerer.replies.get(usize::from(buffer[0])) {
+            // A sender leaves while answers are under way.
+            let _ = replies.send_bytes(&buffer[..length]);
         }
     }
 }
 
-fn our_sender(shape: Shape, ends: Ends) -> io::Result<u64> {
+fn our_sender(shape: Shape, asker: Asker) -> io::Result<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, async move {
-        let client = TaskClient::start(ends.queue, ends.replies, 0, ClientOptions::default())?;
-        let count = Rc::new(Cell::new(0));
-        let began = Instant::now();
-        let asking: Vec<_> = (0..shape.outstanding)
-            .map(|_| {
-                let (client, count) = (client.clone(), Rc::clone(&count));
-                tokio::task::spawn_local(async move {
-                    loop {
-                        client.call(Ping { bytes: [7; 32] }).await.map_err(io::Error::other)?;
-                        count.set(count.get() + 1);
-                        if count.get() % 1024 == 0 && began.elapsed() > shape.time {
-                            return Ok::<(), io::Error>(());
-                        }
-                    }
-                })
-            })
-            .collect();
+    let options = ClientOptions::default();
+    let index = u32::from(asker.index);
+    runtime.block_on(async move {
+        let client = TaskClient::start(asker.queue, asker.replies, index, options)?;
+        let count = Arc::new(AtomicU64::new(0));
         // The first to see that time is over ends the race for all, as in the bare one.
-        let mut asking = asking;
-        std::future::poll_fn(|context| {
-            asking
-                .iter_mut()
-                .find_map(|asks| match std::pin::Pin::new(asks).poll(context) {
-                    std::task::Poll::Ready(it) => Some(it),
-                    std::task::Poll::Pending => None,
-                })
-                .map_or(std::task::Poll::Pending, std::task::Poll::Ready)
-        })
-        .await
-        .map_err(io::Error::other)??;
-        Ok(count.get())
+        let (over, mut end) = tokio::sync::mpsc::channel(1);
+        let began = Instant::now();
+        for _ in 0..shape.outstanding {
+            let (client, count, over) = (client.clone(), Arc::clone(&count), over.clone());
+            tokio::spawn(async move {
+                let outcome = loop {
+                    match client.call(Ping { bytes: [7; 32] }).await {
+                        Ok(_) => {}
+                        Err(error) => break Err(io::Error::other(error)),
+                    }
+                    // One thread: a plain load and store count right.
+                    let done = count.load(Ordering::Relaxed) + 1;
+                    count.store(done, Ordering::Relaxed);
+                    if done % 1024 == 0 && began.elapsed() > shape.time {
+                        break Ok(());
+                    }
+                };
+                let _ = over.try_send(outcome);
+            });
+        }
+        drop(over);
+        end.recv().await.unwrap_or(Ok(()))?;
+        Ok(count.load(Ordering::Relaxed))
     })
 }
 
-fn our_receiver(ends: Ends) -> io::Result<()> {
+fn our_receiver(answerer: Answerer) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         let mut handlers = Handlers::new();
@@ -228,14 +264,16 @@ fn our_receiver(ends: Ends) -> io::Result<()> {
             .map_err(io::Error::other)?;
         let slab = Arc::new(Slab::create(1)?);
         let mut tasks = TaskLoop::new(
-            ends.queue,
+            answerer.queue,
             slab,
             0,
             Arc::new(handlers),
             Arc::new(()),
             LoopOptions::default(),
         );
-        tasks.add_reply(0, ends.replies);
+        for (index, replies) in answerer.replies.into_iter().enumerate() {
+            tasks.add_reply(index as u32, replies);
+        }
         tasks.run().await.map(drop)
     })
 }

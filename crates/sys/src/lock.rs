@@ -103,7 +103,8 @@ impl Drop for PidFile {
 }
 
 /// Makes a folder that only this user can enter (mode 0700), its parents too where they are
-/// missing. One that is there already must be this user's own, and nobody else's to write to.
+/// missing. One that is there already must be this user's own, and nobody else's to write to; a
+/// link to one must be this user's or root's, since others could turn it elsewhere.
 ///
 /// # Errors
 /// If it cannot be made, or is not ours.
@@ -112,11 +113,17 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
+    let named = std::fs::symlink_metadata(path)?;
+    let own = crate::user::effective_uid();
+    if named.is_symlink() && named.uid() != own && named.uid() != 0 {
+        let text = format!("it is a link of user {}", named.uid());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
     let found = std::fs::metadata(path)?;
     if !found.is_dir() {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder"));
     }
-    if found.uid() != crate::user::effective_uid() {
+    if found.uid() != own {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
@@ -153,5 +160,71 @@ mod tests {
         assert!(!path.exists());
         drop(PidFile::open(&path).unwrap());
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_no_longer_ours_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pid");
+        let mut first = PidFile::open(&path).unwrap();
+        first.write(42).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        // Its lock is on a file without a name, and keeps nobody out.
+        let mut second = PidFile::open(&path).unwrap();
+        second.write(1_234_567).unwrap();
+        drop(first);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1234567\n");
+        second.write(8).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "8\n");
+    }
+
+    #[test]
+    fn a_copy_in_another_process_holds_the_lock_and_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pid");
+        let mut first = PidFile::open(&path).unwrap();
+        let copy = first.as_fd().try_clone_to_owned().unwrap();
+        first.leave();
+        drop(first);
+        assert!(path.exists());
+        assert!(matches!(PidFile::open(&path), Err(PidError::Held { pid: None })));
+        drop(copy);
+        PidFile::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_pid_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, target) = (folder.path().join("a.pid"), folder.path().join("precious"));
+        std::fs::write(&target, "precious").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        assert!(matches!(PidFile::open(&path), Err(PidError::Io(_))));
+        assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_private_folder_is_ours_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        private_dir(&path).unwrap();
+        for made in [folder.path().join("a"), path.clone()] {
+            assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o7777, 0o700);
+        }
+        private_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(private_dir(&path).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(private_dir(&file).is_err() && private_dir(&file.join("c")).is_err());
+        if crate::user::effective_uid() == 0 {
+            std::os::unix::fs::chown(&path, Some(54321), None).unwrap();
+            assert!(private_dir(&path).unwrap_err().to_string().contains("54321"));
+            let link = folder.path().join("link");
+            std::os::unix::fs::symlink(folder.path().join("a"), &link).unwrap();
+            private_dir(&link).unwrap();
+            std::os::unix::fs::lchown(&link, Some(54321), None).unwrap();
+            assert!(private_dir(&link).unwrap_err().to_string().contains("link of user 54321"));
+        }
     }
 }

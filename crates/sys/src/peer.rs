@@ -3,10 +3,12 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
 /// A peer's identity at the moment it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credentials {
-    /// Its process.
+    /// Its process; 0: one of another pid namespace, as from a container.
     pub pid: i32,
     /// Its effective user.
     pub uid: u32,
@@ -19,10 +21,6 @@ pub struct Credentials {
 /// # Errors
 /// If this is not a connected Unix socket.
 pub fn credentials(socket: impl AsFd) -> io::Result<Credentials> {
-    let found = rustix::net::sockopt::socket_peercred(socket.as_fd())?;
-    Ok(Credentials {
-        pid: found.pid.as_raw_nonzero().get(),
-        uid: found.uid.as_raw(),
-        gid: found.gid.as_raw(),
-    })
+    let found = getsockopt(&socket.as_fd(), PeerCredentials)?;
+    Ok(Credentials { pid: found.pid(), uid: found.uid(), gid: found.gid() })
 }

@@ -55,6 +55,29 @@ fn change_mask(how: i32, set: &libc::sigset_t) {
     }
 }
 
+/// What was blocked in this thread at some moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(libc::sigset_t);
+
+impl Mask {
+    /// Blocks what was blocked then, and nothing else.
+    pub(crate) fn restore(&self) {
+        change_mask(libc::SIG_SETMASK, &self.0);
+    }
+}
+
+/// Blocks all that can be blocked in this thread, and gives what was blocked before.
+pub(crate) fn block_all() -> Mask {
+    let mut all = set_of(&[]);
+    let mut before = all;
+    // SAFETY: both sets are initialised.
+    unsafe {
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+    }
+    Mask(before)
+}
+
 /// A signal that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {

@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create,
+};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"shiftwrk");
 /// The layout below.
@@ -94,7 +96,17 @@ row! {
     adopted / set_adopted,
 }
 
-const _: () = assert!(size_of::<Row>() == 256 && size_of::<Header>() == 256);
+// Releases that were built apart share this memory: within a VERSION no word changes its place.
+const _: () = {
+    use std::mem::offset_of;
+    assert!(size_of::<Row>() == 256 && size_of::<Header>() == 256);
+    assert!(offset_of!(Header, magic) == 0 && offset_of!(Header, version) == 8);
+    assert!(offset_of!(Header, rows) == 16 && offset_of!(Header, retired_tasks) == 32);
+    assert!(offset_of!(Row, raw_pid) == 0 && offset_of!(Row, started_ms) == 24);
+    assert!(offset_of!(Row, requests) == 32 && offset_of!(Row, heartbeat_ms) == 64);
+    assert!(offset_of!(Row, draining) == 80 && offset_of!(Row, claimed_reply) == 88);
+    assert!(offset_of!(Row, claimed_task) == 96 && offset_of!(Row, adopted) == 120);
+};
 
 impl Row {
     /// Writes its pid.
@@ -180,6 +192,11 @@ impl Slab {
     /// # Errors
     /// If it is none, or of another layout.
     pub fn open(fd: OwnedFd) -> io::Result<Self> {
+        // Whoever could shrink it could end every process that reads it.
+        let sealed = fcntl_get_seals(&fd).is_ok_and(|it| it.contains(SealFlags::SHRINK));
+        if !sealed {
+            return Err(io::Error::other("this is no slab: it is not sealed"));
+        }
         let size = File::from(fd.try_clone()?).metadata()?.len();
         let rows = u32::try_from(size / 256).ok().and_then(|it| it.checked_sub(1));
         let rows = rows.ok_or_else(|| io::Error::other("this is no slab"))?;
@@ -281,5 +298,77 @@ mod tests {
     fn something_else_is_no_slab() {
         assert!(Slab::open(crate::fd::memfd("x", &[0; 4096]).unwrap()).is_err());
         assert!(Slab::open(crate::fd::memfd("x", b"").unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_slab_that_can_shrink_is_refused() {
+        let slab = Slab::create(2).unwrap();
+        let copy = memfd_create("x", MemfdFlags::ALLOW_SEALING).unwrap();
+        let mut file = File::from(copy.try_clone().unwrap());
+        io::copy(&mut File::open(path_of(slab.fd())).unwrap(), &mut file).unwrap();
+        assert!(Slab::open(copy.try_clone().unwrap()).is_err());
+        fcntl_add_seals(&copy, SealFlags::SHRINK).unwrap();
+        assert_eq!(Slab::open(copy).unwrap().rows(), 2);
+    }
+
+    #[test]
+    fn another_layout_is_named() {
+        let slab = Slab::create(2).unwrap();
+        slab.header().version.store(9, Ordering::Relaxed);
+        let error = Slab::open(slab.fd().try_clone_to_owned().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("layout 9"), "{error}");
+    }
+
+    #[test]
+    fn a_reader_never_sees_a_claim_of_two_halves() {
+        let slab = Slab::create(1).unwrap();
+        let other = Slab::open(slab.fd().try_clone_to_owned().unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let row = other.row(0);
+                for task in 1..200_000 {
+                    row.set_claim(task as u32, task);
+                    row.inc_tasks();
+                    row.clear_claim();
+                }
+                row.set_draining(1);
+            });
+            let row = slab.row(0);
+            let mut before = 0;
+            while row.draining() == 0 {
+                let now = row.tasks();
+                assert!(now >= before);
+                before = now;
+                // The task may be newer than the reply by then, never older.
+                if let Some((reply, task)) = row.claim() {
+                    assert!(task >= u64::from(reply));
+                }
+            }
+            assert_eq!(row.tasks(), 199_999);
+        });
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sums_are_what_was_counted(counts in proptest::collection::vec((0_u64..50, 0_u64..50), 1..20)) {
+            let slab = Slab::create(4).unwrap();
+            let mut expected = Retired::default();
+            for (number, (requests, tasks)) in counts.into_iter().enumerate() {
+                let number = (number % 4) as u32;
+                let row = slab.row(number);
+                (0..requests).for_each(|_| row.inc_requests());
+                (0..tasks).for_each(|_| row.inc_tasks());
+                expected.requests += requests;
+                expected.tasks += tasks;
+                slab.retire(number);
+                proptest::prop_assert_eq!((row.requests(), row.tasks()), (0, 0));
+            }
+            proptest::prop_assert_eq!(slab.retired(), expected);
+        }
+    }
+
+    fn path_of(fd: BorrowedFd<'_>) -> String {
+        use std::os::fd::AsRawFd;
+        format!("/proc/self/fd/{}", fd.as_raw_fd())
     }
 }

@@ -1,17 +1,27 @@
 //! SOCK_SEQPACKET sockets between processes: whole messages, with descriptors.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#![allow(unsafe_code)]
 
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use rustix::io::retry_on_intr;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg,
-    send, sendmsg, socketpair, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, recv, send, sendmsg, socketpair, sockopt,
 };
 
-/// Descriptors that fit into one message; the kernel's own limit is 253.
-pub const MOST_FDS: usize = 128;
+/// Descriptors that fit into one message: the kernel's own limit.
+pub const MOST_FDS: usize = 253;
+
+/// Room for [`MOST_FDS`] descriptors and one set of credentials, with their headers.
+const CONTROL_SPACE: usize = 1088;
+
+/// Ancillary data has to be aligned as `cmsghdr` is.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_SPACE]);
 
 /// One end of a SOCK_SEQPACKET pair. Close-on-exec and non-blocking from the start.
 #[derive(Debug)]
@@ -26,10 +36,12 @@ pub struct Received {
     pub len: usize,
     /// Its descriptors, close-on-exec.
     pub fds: Vec<OwnedFd>,
-    /// Who sent it, if that was asked for with [`Channel::pass_credentials`].
+    /// Who sent it, if that was asked for with [`Channel::pass_credentials`]. None also for what
+    /// was sent before that, or from another pid namespace.
     pub pid: Option<i32>,
     /// Whether the message was longer than the buffer, or brought more descriptors than this
-    /// process may have; what did not fit is lost.
+    /// process may have. What did not fit is lost; descriptors that did are closed again and
+    /// `fds` is empty, so that half a message is not taken for a whole one.
     pub truncated: bool,
 }
 
@@ -100,17 +112,22 @@ impl Channel {
     ///
     /// # Errors
     /// `WouldBlock` if there is no room; `EMSGSIZE` if it can never fit; `ETOOMANYREFS` if too
-    /// many descriptors of this user are under way; `BrokenPipe` if the other side has closed.
+    /// many descriptors of this user are under way (nothing becomes ready when that changes: try
+    /// again later); `BrokenPipe` if the other side has closed; `InvalidInput` for more than
+    /// [`MOST_FDS`] descriptors, and for no bytes at all, which would look like the end.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         if fds.is_empty() {
             return self.send_bytes(bytes);
         }
+        refuse_empty(bytes)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(fds)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
         }
-        sendmsg(&self.fd, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        retry_on_intr(|| {
+            sendmsg(&self.fd, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+        })?;
         Ok(())
     }
 
@@ -119,24 +136,28 @@ impl Channel {
     /// # Errors
     /// `WouldBlock` if there is none.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS), ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut slices = [IoSliceMut::new(buffer)];
-        let got = recvmsg(&self.fd, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-        let mut fds = Vec::new();
-        let mut pid = None;
-        for message in control.drain() {
-            match message {
-                RecvAncillaryMessage::ScmRights(rights) => fds.extend(rights),
-                RecvAncillaryMessage::ScmCredentials(it) => {
-                    pid = Some(it.pid.as_raw_nonzero().get());
-                }
-                _ => {}
-            }
+        let mut control = Control([0; CONTROL_SPACE]);
+        let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        // SAFETY: a msghdr is plain data, for which zeroes are a value.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut slice;
+        message.msg_iovlen = 1;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = CONTROL_SPACE as _;
+        let len = retry_on_intr(|| {
+            // SAFETY: what the message points to is alive, writable and as long as it says.
+            let len = unsafe {
+                libc::recvmsg(self.fd.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC)
+            };
+            usize::try_from(len).map_err(|_| last_errno())
+        })?;
+        // SAFETY: the kernel has just filled the message, and its control buffer is alive.
+        let (mut fds, pid) = unsafe { unpack(&message) };
+        let truncated = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
+        if truncated {
+            fds.clear();
         }
-        let truncated = got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
-        Ok(Received { len: got.bytes, fds, pid, truncated })
+        Ok(Received { len, fds, pid, truncated })
     }
 
     /// Sends a message without descriptors: the short way, for tasks.
@@ -145,18 +166,25 @@ impl Channel {
     /// As [`Channel::send`].
     #[inline]
     pub fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
-        send(&self.fd, bytes, SendFlags::NOSIGNAL)?;
+        refuse_empty(bytes)?;
+        retry_on_intr(|| send(&self.fd, bytes, SendFlags::NOSIGNAL))?;
         Ok(())
     }
 
     /// Receives a message without descriptors: the short way, for tasks. 0: the other side has
-    /// closed.
+    /// closed. Descriptors that came along are closed.
     ///
     /// # Errors
-    /// `WouldBlock` if there is none.
+    /// `WouldBlock` if there is none; `InvalidData` if it was longer than the buffer, and is lost.
     #[inline]
     pub fn recv_bytes(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (len, _) = recv(&self.fd, buffer, RecvFlags::empty())?;
+        let room = buffer.len();
+        // With this flag the kernel gives the message's own length, however much of it fits.
+        let (_, len) = retry_on_intr(|| recv(&self.fd, &mut *buffer, RecvFlags::TRUNC))?;
+        if len > room {
+            let text = format!("a message of {len} bytes, and room for {room}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         Ok(len)
     }
 }
@@ -179,6 +207,53 @@ impl std::os::fd::AsRawFd for Channel {
 /// If the descriptor is no socket.
 pub fn is_unix(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sockopt::socket_domain(fd)? == AddressFamily::UNIX)
+}
+
+/// A message without bytes could not be told from the end.
+#[inline]
+fn refuse_empty(bytes: &[u8]) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message without bytes"));
+    }
+    Ok(())
+}
+
+fn last_errno() -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO)
+}
+
+/// Descriptors and sender of a message. By hand, because the kernel says pid 0 for a sender that
+/// it does not know, which the wrappers' types cannot hold.
+///
+/// # Safety
+/// recvmsg has filled `message`, its control buffer is alive, and this is the only call for it:
+/// the descriptors are owned from here on.
+unsafe fn unpack(message: &libc::msghdr) -> (Vec<OwnedFd>, Option<i32>) {
+    let (mut fds, mut pid) = (Vec::new(), None);
+    // SAFETY: the macros stay within what the kernel says it has written; the descriptors were
+    // installed for this process a moment ago, and nobody else knows them.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while !header.is_null() {
+            let data = libc::CMSG_DATA(header);
+            let len = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+            match ((*header).cmsg_level, (*header).cmsg_type) {
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                    for index in 0..len / size_of::<RawFd>() {
+                        let number = ptr::read_unaligned(data.cast::<RawFd>().add(index));
+                        fds.push(OwnedFd::from_raw_fd(number));
+                    }
+                }
+                (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if len >= size_of::<libc::ucred>() => {
+                    let sender = ptr::read_unaligned(data.cast::<libc::ucred>());
+                    pid = (sender.pid > 0).then_some(sender.pid);
+                }
+                _ => {}
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    (fds, pid)
 }
 
 #[cfg(test)]
@@ -226,5 +301,51 @@ mod tests {
         drop(one);
         let received = two.recv(&mut buffer).unwrap();
         assert!(received.len == 0 && received.fds.is_empty());
+    }
+
+    #[test]
+    fn as_many_descriptors_as_the_kernel_takes_travel_in_one_message() {
+        let (one, two) = Channel::pair().unwrap();
+        let many = vec![one.as_fd(); MOST_FDS];
+        one.send(b"all", &many).unwrap();
+        two.pass_credentials(true).unwrap();
+        assert_eq!(two.recv(&mut [0; 8]).unwrap().fds.len(), MOST_FDS);
+        let too_many = vec![one.as_fd(); MOST_FDS + 1];
+        let error = one.send(b"more", &too_many).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(two.recv(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn half_a_message_brings_no_descriptor() {
+        let (one, two) = Channel::pair().unwrap();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        one.send(b"too long", &[writer.as_fd()]).unwrap();
+        drop(writer);
+        let received = two.recv(&mut [0; 3]).unwrap();
+        assert!(received.truncated && received.fds.is_empty());
+        let mut text = String::new();
+        assert_eq!(reader.read_to_string(&mut text).unwrap(), 0, "the descriptor is closed");
+        one.send_bytes(b"too long").unwrap();
+        assert_eq!(two.recv_bytes(&mut [0; 3]).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn nothing_at_all_cannot_be_sent() {
+        let (one, two) = Channel::pair().unwrap();
+        assert!(one.send_bytes(b"").is_err() && one.send(b"", &[two.as_fd()]).is_err());
+        drop(two);
+        assert_eq!(one.send_bytes(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn the_kernel_names_the_sender_where_it_was_asked_to() {
+        let (one, two) = Channel::pair().unwrap();
+        one.send_bytes(b"before").unwrap();
+        two.pass_credentials(true).unwrap();
+        one.send_bytes(b"after").unwrap();
+        assert_eq!(two.recv(&mut [0; 8]).unwrap().pid, None);
+        let own = std::process::id().cast_signed();
+        assert_eq!(two.recv(&mut [0; 8]).unwrap().pid, Some(own));
     }
 }

@@ -3,7 +3,8 @@
 use std::ffi::CString;
 use std::io;
 
-use nix::unistd::{Gid, Group, Uid, User, getgroups, initgroups, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Group, Uid, User, initgroups, setgroups, setresgid, setresuid};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 /// Whom to become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +82,8 @@ fn find_group(text: &str) -> Result<u32, UserError> {
     group.map(|it| it.gid.as_raw()).ok_or_else(|| UserError::NoGroup(text.to_owned()))
 }
 
-/// Becomes somebody for good: groups first, then gid, then uid, real, effective and saved.
+/// Becomes somebody for good: groups first, then gid, then uid, real, effective and saved. The
+/// process's own entry in /proc stays readable to it.
 ///
 /// # Errors
 /// If the kernel refuses, or if the way back is still open afterwards.
@@ -101,10 +103,12 @@ pub fn drop_to(identity: &Identity) -> io::Result<()> {
     setresuid(uid, uid, uid)?;
     if !uid.is_root() {
         let back = setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(0), Uid::from_raw(u32::MAX));
-        if back.is_ok() || getgroups()?.contains(&Gid::from_raw(0)) && identity.gid != 0 {
+        if back.is_ok() {
             return Err(io::Error::other("root's privileges could not be dropped for good"));
         }
     }
+    // A change of user makes a process undumpable, and /proc/self/fd root's.
+    set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     Ok(())
 }
 

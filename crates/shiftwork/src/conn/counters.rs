@@ -1,5 +1,7 @@
 //! What a worker has done and is doing, as numbers.
 
+use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -10,6 +12,17 @@ pub struct Counters {
     pub(crate) in_hand: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) failures: AtomicU64,
+    mirror: OnceLock<Mirror>,
+}
+
+/// Where the numbers are shown to other processes as they change, so that they are true even while
+/// a handler blocks the worker.
+struct Mirror(Box<dyn Fn(&Counters) + Send + Sync>);
+
+impl fmt::Debug for Mirror {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mirror")
+    }
 }
 
 /// What [`Registry::totals`](super::Registry::totals) found.
@@ -28,6 +41,18 @@ pub struct Totals {
 }
 
 impl Counters {
+    /// Has every change shown by `show`, which must be quick. Once; later calls do nothing.
+    pub fn mirror(&self, show: impl Fn(&Counters) + Send + Sync + 'static) {
+        let _ = self.mirror.set(Mirror(Box::new(show)));
+    }
+
+    #[inline]
+    pub(super) fn changed(&self) {
+        if let Some(mirror) = self.mirror.get() {
+            (mirror.0)(self);
+        }
+    }
+
     /// Requests begun since the worker started.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use http::{Method, Uri};
+use http::{HeaderMap, Method, Uri};
 
 use super::counters::Counters;
 use super::orders::Orders;
@@ -89,6 +89,8 @@ pub struct Conn {
     /// The connection itself has ended; only a handler goes on.
     detached: AtomicBool,
     pub(super) seen: Mutex<Seen>,
+    /// What the application puts on answers that are not its own.
+    marks: OnceLock<Arc<HeaderMap>>,
     registry: Weak<Shared>,
     counters: Arc<Counters>,
 }
@@ -115,6 +117,7 @@ impl Conn {
     ) -> Conn {
         let now = Instant::now();
         registry.counters.connections.fetch_add(1, Relaxed);
+        registry.counters.changed();
         Conn {
             id,
             peer,
@@ -129,6 +132,7 @@ impl Conn {
                 phase: Phase::Idle as u64,
                 since: now.checked_sub(idle_for).unwrap_or(now),
             }),
+            marks: OnceLock::new(),
             registry: Arc::downgrade(registry),
             counters: Arc::clone(&registry.counters),
         }
@@ -142,6 +146,15 @@ impl Conn {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// Headers for the answers that Shiftwork gives in the application's place. Once.
+    pub fn set_marks(&self, marks: Arc<HeaderMap>) {
+        let _ = self.marks.set(marks);
+    }
+
+    pub(crate) fn marks(&self) -> Option<&HeaderMap> {
+        self.marks.get().map(Arc::as_ref)
     }
 
     /// What is spoken on it now.
@@ -256,6 +269,7 @@ impl Conn {
     pub fn begin(&self, work: Work) {
         self.counters.requests.fetch_add(1, Relaxed);
         self.counters.in_hand.fetch_add(1, Relaxed);
+        self.counters.changed();
         let mut slot = lock(&self.work);
         // An expiry that came too late for the request before must not hit this one.
         if self.orders().any(Orders::REQUEST_EXPIRED) {
@@ -271,6 +285,7 @@ impl Conn {
         let work = lock(&self.work).take();
         self.set_phase(Phase::Idle);
         self.counters.in_hand.fetch_sub(1, Relaxed);
+        self.counters.changed();
         drop(work);
     }
 
@@ -283,6 +298,7 @@ impl Conn {
     pub(crate) fn detach(&self) {
         if !self.detached.swap(true, AcqRel) {
             self.counters.connections.fetch_sub(1, Relaxed);
+            self.counters.changed();
         }
     }
 
@@ -342,6 +358,7 @@ impl Drop for Conn {
     fn drop(&mut self) {
         if !*self.detached.get_mut() {
             self.counters.connections.fetch_sub(1, Relaxed);
+            self.counters.changed();
         }
         if let Some(registry) = self.registry.upgrade() {
             registry.remove(self.id);

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{Full, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
@@ -18,14 +18,58 @@ use super::link::{BodyGuard, Ticket};
 /// `body_size`, and with [`hyper::Error`] when the client goes away or breaks the protocol; both can
 /// be had by `downcast`.
 pub struct RequestBody {
-    incoming: Limited<Incoming>,
+    /// There until the drop.
+    incoming: Option<Limited<Incoming>>,
     guard: BodyGuard,
+    /// The client waits for our word (`Expect: 100-continue`) before it sends anything.
+    is_held_back: bool,
 }
 
+/// The most that is read for a handler which does not read its body to the end. A client that sends
+/// more than that in vain finds its connection closed.
+const MOST_IN_VAIN: u64 = 1024 * 1024;
+
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, limit: u64, guard: BodyGuard) -> RequestBody {
+    pub(super) fn new(incoming: Incoming, limit: u64, guard: BodyGuard, held_back: bool) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        RequestBody { incoming: Limited::new(incoming, limit), guard }
+        let incoming = Some(Limited::new(incoming, limit));
+        RequestBody { incoming, guard, is_held_back: held_back }
+    }
+}
+
+impl Drop for RequestBody {
+    /// hyper closes a connection of whose request a part is left. So what a handler leaves is read
+    /// in its place, unless it is much or will perhaps never be sent.
+    fn drop(&mut self) {
+        let Some(incoming) = self.incoming.take() else { return };
+        if !self.guard.is_open() {
+            return;
+        }
+        if incoming.is_end_stream() {
+            return self.guard.finished();
+        }
+        if self.is_held_back || incoming.size_hint().lower() > MOST_IN_VAIN {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let guard = std::mem::replace(&mut self.guard, BodyGuard::none());
+            runtime.spawn(read_in_vain(incoming, guard));
+        }
+    }
+}
+
+async fn read_in_vain(mut incoming: Limited<Incoming>, mut guard: BodyGuard) {
+    let mut total = 0;
+    while total <= MOST_IN_VAIN {
+        // Asked first: hyper does not end an announced body by itself once the answer has gone.
+        if incoming.is_end_stream() {
+            return guard.finished();
+        }
+        match incoming.frame().await {
+            None => return guard.finished(),
+            Some(Ok(frame)) => total += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) => return,
+        }
     }
 }
 
@@ -37,20 +81,23 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let this = &mut *self;
+        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        this.is_held_back = false;
+        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
         // An announced length is read when its last byte is; a chunked body only when its end is.
-        if frame.is_none() || self.incoming.is_end_stream() {
-            self.guard.finished();
+        if frame.is_none() || incoming.is_end_stream() {
+            this.guard.finished();
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.incoming.as_ref().map_or_else(SizeHint::new, Body::size_hint)
     }
 }
 

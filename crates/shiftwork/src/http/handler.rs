@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -82,14 +82,16 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Dispatch<S> 
         let work = Work::Request(request.method().clone(), request.uri().clone());
         let ticket = Ticket::new(&self.link, work);
         if request.body().size_hint().lower() > self.body_size {
+            self.link.give_up_body();
             return Handler::refused(refuse::answer(StatusCode::PAYLOAD_TOO_LARGE, ticket));
         }
+        let held_back = request.headers().contains_key(EXPECT);
         let mut request = request.map(|incoming| {
             let guard = match incoming.is_end_stream() {
                 true => BodyGuard::none(),
                 false => BodyGuard::open(&self.link),
             };
-            RequestBody::new(incoming, self.body_size, guard)
+            RequestBody::new(incoming, self.body_size, guard, held_back)
         });
         request.extensions_mut().insert(self.link.conn.peer());
 
@@ -248,7 +250,7 @@ fn finish<B>(mut response: Response<B>, ticket: Ticket) -> Response<ResponseBody
             return refuse::answer(StatusCode::INTERNAL_SERVER_ERROR, ticket);
         };
         ticket.link().set_upgrade(upgrade);
-    } else if ticket.conn().orders().any(Orders::CLOSE) {
+    } else if ticket.conn().orders().any(Orders::CLOSE) || ticket.link().has_unread_body() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if response.status().is_server_error() {

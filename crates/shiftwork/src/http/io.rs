@@ -52,12 +52,12 @@ impl Read for Io {
             let length = self.prefix.len().min(buf.remaining());
             buf.put_slice(&self.prefix[..length]);
             self.prefix.advance(length);
-            self.link.conn.head_bytes();
+            self.link.bytes_came();
             return Poll::Ready(Ok(()));
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = read {
-            self.link.conn.head_bytes();
+            self.link.bytes_came();
         }
         read
     }

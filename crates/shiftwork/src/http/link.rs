@@ -15,9 +15,7 @@ pub(super) struct Link {
     in_flight: AtomicU32,
     /// Request bodies that are not read to their end.
     open_bodies: AtomicU32,
-    /// A body was given up before its end: hyper may take one look for its rest.
-    discard: AtomicBool,
-    /// The same, remembered until the end of the connection.
+    /// A body was given up before its end, so hyper will close the connection.
     unread_body: AtomicBool,
     /// Requests that hyper has dispatched.
     dispatched: AtomicU64,
@@ -30,7 +28,6 @@ impl Link {
             conn,
             in_flight: AtomicU32::new(0),
             open_bodies: AtomicU32::new(0),
-            discard: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
             dispatched: AtomicU64::new(0),
             upgrade: Mutex::new(None),
@@ -45,7 +42,15 @@ impl Link {
         !orders.any(Orders::HAND_OVER)
             || orders.any(Orders::CLOSE)
             || self.open_bodies.load(Acquire) > 0
-            || self.discard.swap(false, AcqRel)
+    }
+
+    /// The client has sent something: the beginning of a request, unless it belongs to a body.
+    #[inline]
+    pub(super) fn bytes_came(&self) {
+        match self.open_bodies.load(Acquire) {
+            0 => self.conn.head_bytes(),
+            _ => self.conn.progress(),
+        }
     }
 
     /// Whether all requests are answered and all answers have left this process, as far as this side
@@ -57,6 +62,11 @@ impl Link {
     /// Whether hyper has not dispatched any request.
     pub(super) fn is_untouched(&self) -> bool {
         self.dispatched.load(Relaxed) == 0
+    }
+
+    /// A body will not be read.
+    pub(super) fn give_up_body(&self) {
+        self.unread_body.store(true, Relaxed);
     }
 
     /// Whether the client may still be sending a body that nobody reads.
@@ -128,6 +138,11 @@ impl BodyGuard {
         BodyGuard(None)
     }
 
+    /// Whether there is something left to read.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The body was read to its end.
     pub(super) fn finished(&mut self) {
         if let Some(link) = self.0.take() {
@@ -139,11 +154,9 @@ impl BodyGuard {
 
 impl Drop for BodyGuard {
     fn drop(&mut self) {
-        if let Some(link) = self.0.take() {
-            link.discard.store(true, Relaxed);
-            link.unread_body.store(true, Relaxed);
-            link.open_bodies.fetch_sub(1, AcqRel);
-            link.less_in_flight();
+        if let Some(link) = &self.0 {
+            link.give_up_body();
+            self.finished();
         }
     }
 }

@@ -16,7 +16,9 @@ pub(super) fn answer<B>(status: StatusCode, ticket: Ticket) -> Response<Response
     if status.is_server_error() {
         ticket.conn().failed();
     }
+    let marks = ticket.conn().marks().cloned().unwrap_or_default();
     let mut response = Response::new(ResponseBody::text(text, ticket));
+    *response.headers_mut() = marks;
     *response.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);

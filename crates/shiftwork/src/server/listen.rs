@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ::http::HeaderMap;
 use bytes::Bytes;
 
 use crate::conn::{Conn, Stream};
@@ -14,12 +15,16 @@ use super::callbacks::Boxed;
 
 /// HTTP/1.1 at an address, and WebSocket for requests that ask for it.
 pub struct Http<S> {
-    service: Box<dyn Fn(&Arc<S>) -> Arc<dyn ServeHttp> + Send + Sync>,
-    websockets: Vec<(String, MakeWebSocket<S>)>,
+    service: Make<S, Arc<dyn ServeHttp>>,
+    websockets: Vec<NamedWebSocket<S>>,
+    marks: Option<Make<S, HeaderMap>>,
     cancel_on_disconnect: bool,
 }
 
-type MakeWebSocket<S> = Box<dyn Fn(&Arc<S>) -> Arc<dyn ErasedWebSocket> + Send + Sync>;
+/// A WebSocket handler and the name that routes know it by.
+type NamedWebSocket<S> = (String, Make<S, Arc<dyn ErasedWebSocket>>);
+/// Makes something from a worker's state.
+type Make<S, T> = Box<dyn Fn(&Arc<S>) -> T + Send + Sync>;
 
 impl<S> Http<S> {
     /// Serves requests with a tower service, made once per worker from its state: an axum `Router`
@@ -32,6 +37,7 @@ impl<S> Http<S> {
         Self {
             service: Box::new(move |state| Arc::new(Service(make(state)))),
             websockets: Vec::new(),
+            marks: None,
             cancel_on_disconnect: false,
         }
     }
@@ -44,8 +50,19 @@ impl<S> Http<S> {
         name: &str,
         make: impl Fn(&Arc<S>) -> H + Send + Sync + 'static,
     ) -> Self {
-        let make: MakeWebSocket<S> = Box::new(move |state| websocket::erased(make(state)));
-        self.websockets.push((name.to_owned(), make));
+        let make = move |state: &Arc<S>| websocket::erased(make(state));
+        self.websockets.push((name.to_owned(), Box::new(make)));
+        self
+    }
+
+    /// Headers for the answers that Shiftwork gives in the application's place: 413, 503, and 500
+    /// after a panic. The application's own answers are its own business.
+    #[must_use]
+    pub fn error_headers(
+        mut self,
+        headers: impl Fn(&Arc<S>) -> HeaderMap + Send + Sync + 'static,
+    ) -> Self {
+        self.marks = Some(Box::new(headers));
         self
     }
 
@@ -61,7 +78,7 @@ impl<S> Http<S> {
 /// Raw TCP, or a raw Unix stream, at an address.
 pub struct Tcp<S> {
     framing: Framing,
-    make: Box<dyn Fn(&Arc<S>) -> Arc<dyn ErasedTcp> + Send + Sync>,
+    make: Make<S, Arc<dyn ErasedTcp>>,
 }
 
 impl<S> Tcp<S> {
@@ -118,6 +135,7 @@ impl<S> Listener<S> {
                         .map(|(name, make)| (name.clone(), make(state)))
                         .collect(),
                 ),
+                marks: http.marks.as_ref().map(|marks| Arc::new(marks(state))),
                 cancel_on_disconnect: http.cancel_on_disconnect,
             },
             Kind::Tcp(tcp) => Serving::Tcp { framing: tcp.framing, handler: (tcp.make)(state) },
@@ -147,6 +165,7 @@ pub(crate) enum Serving {
     Http {
         service: Arc<dyn ServeHttp>,
         websockets: Arc<HashMap<String, Arc<dyn ErasedWebSocket>>>,
+        marks: Option<Arc<HeaderMap>>,
         cancel_on_disconnect: bool,
     },
     Tcp {

@@ -2,26 +2,16 @@
 
 use shiftwork_supervisor::protocol::template::Snapshot;
 
-use crate::settings::SettingsError;
-use crate::settings::{Inputs, Settings, SettingsErrors, load as load_settings, load_lenient};
+use crate::settings::{Inputs, Settings, SettingsErrors, load as load_settings};
 
 use super::Server;
 
 impl<P, S> Server<P, S> {
     /// The effective settings.
     pub(crate) fn load(&self, snapshot: &Snapshot) -> Result<Settings, SettingsErrors> {
-        self.with_inputs(snapshot, load_settings)
-    }
-
-    /// The settings as far as they are right, and what is wrong.
-    pub(crate) fn load_lenient(&self, snapshot: &Snapshot) -> (Settings, Vec<SettingsError>) {
-        self.with_inputs(snapshot, load_lenient)
-    }
-
-    fn with_inputs<T>(&self, snapshot: &Snapshot, load: impl FnOnce(&Inputs<'_>) -> T) -> T {
         let environment = environment();
         let listeners: Vec<&str> = self.listeners.iter().map(|(name, _)| name.as_str()).collect();
-        load(&Inputs {
+        load_settings(&Inputs {
             snapshot,
             environment: &environment,
             builder: &self.defaults,

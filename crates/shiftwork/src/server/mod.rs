@@ -28,6 +28,9 @@ use crate::BoxError;
 use crate::task::{Handlers, Task};
 use crate::worker::Worker;
 
+/// Something that is made once per generation.
+pub(crate) type FromBoot<T> = Box<dyn Fn(&Boot) -> T + Send + Sync>;
+
 /// A hook of the application.
 pub(crate) type Hook = Box<dyn Fn(&HookCall) -> Result<(), BoxError> + Send + Sync>;
 
@@ -59,9 +62,9 @@ pub struct Server<P = (), S = ()> {
     pub(crate) name: String,
     pub(crate) defaults: toml::Table,
     pub(crate) app: App,
-    pub(crate) release: Option<Box<dyn Fn(&Boot) -> String + Send + Sync>>,
+    pub(crate) release: Option<FromBoot<String>>,
     pub(crate) hooks: BTreeMap<u8, (HookName, Hook)>,
-    pub(crate) preload: Box<dyn Fn(&Boot) -> Result<P, BoxError> + Send + Sync>,
+    pub(crate) preload: FromBoot<Result<P, BoxError>>,
     pub(crate) callbacks: Callbacks<P, S>,
     pub(crate) listeners: Vec<(String, Listener<S>)>,
     pub(crate) tasks: Arc<Handlers<S>>,
@@ -112,10 +115,7 @@ impl Server {
         self.require_none("preload").with_preload(Box::new(preload))
     }
 
-    fn with_preload<P>(
-        self,
-        preload: Box<dyn Fn(&Boot) -> Result<P, BoxError> + Send + Sync>,
-    ) -> Server<P, ()> {
+    fn with_preload<P>(self, preload: FromBoot<Result<P, BoxError>>) -> Server<P, ()> {
         Server {
             name: self.name,
             defaults: self.defaults,

@@ -45,8 +45,9 @@ impl<T: Task> TaskCall<T> {
         Self { client, task, options }
     }
 
-    /// How long to wait for the answer, waiting for room included. Default: the setting
-    /// `task_timeout` (60 s). A task that nobody has taken by then is not run.
+    /// How long to wait for the answer, waiting for room included; zero: for ever, and then a task
+    /// that is lost between two instructions of its task worker is never answered. Default: the
+    /// setting `task_timeout` (60 s). A task that nobody has taken by then is not run.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = timeout;
         self

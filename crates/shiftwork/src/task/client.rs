@@ -19,7 +19,7 @@ use super::{DEFAULT_MAX_SIZE, Task, TaskError};
 /// What a worker's tasks are sent with.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientOptions {
-    /// How long a task is waited for. Default: 60 s. Setting: `task_timeout`.
+    /// How long a task is waited for. Default: 60 s; zero: for ever. Setting: `task_timeout`.
     pub timeout: Duration,
     /// Largest task in encoded bytes, without name and head. Default: 64 KiB.
     pub max_size: usize,
@@ -68,6 +68,8 @@ impl TaskClient {
         options: ClientOptions,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(queue, replies, reply_index, options.max_size));
+        // A predecessor's answers may fill the socket: ours must find room.
+        shared.drain(usize::MAX);
         let background = background::start(&shared)?;
         Ok(Self { shared: Some(shared), options, _background: Some(Arc::new(background)) })
     }
@@ -159,8 +161,7 @@ impl TaskClient {
         let limit = self.options.max_size;
         with_scratch(|packet| {
             let now_ms = monotonic_ms();
-            let timeout_ms = u64::try_from(options.timeout.as_millis()).unwrap_or(u64::MAX);
-            let deadline_ms = now_ms.saturating_add(timeout_ms).min(u64::MAX - 1);
+            let deadline_ms = deadline(now_ms, options.timeout);
             let flags = if T::IDEMPOTENT { wire::IDEMPOTENT } else { 0 };
             TaskPacket::begin(packet, flags, shared.reply_index(), deadline_ms, name);
             let head = packet.len();
@@ -174,7 +175,10 @@ impl TaskClient {
             shared.send(packet, new, options.on_full).map_err(|refusal| match refusal {
                 Refusal::Full => TaskError::QueueFull { name },
                 Refusal::Ended(verdict) => error_of(name, verdict, &[], options.timeout),
-                Refusal::TooLarge => TaskError::TooLarge { name, size, limit },
+                // The socket holds less than the setting allows; how much less, it does not say.
+                Refusal::TooLarge => {
+                    TaskError::TooLarge { name, size, limit: limit.min(size.saturating_sub(1)) }
+                }
             })
         })
     }
@@ -195,6 +199,16 @@ impl TaskClient {
         if let Some(shared) = &self.shared {
             shared.abandon(id);
         }
+    }
+}
+
+/// Zero is no deadline: one that never comes.
+fn deadline(now_ms: u64, timeout: Duration) -> u64 {
+    match u64::try_from(timeout.as_millis()) {
+        _ if timeout.is_zero() => u64::MAX,
+        // A timeout below the clock's grain is still one.
+        Ok(timeout_ms) => now_ms.saturating_add(timeout_ms.max(1)),
+        Err(_) => u64::MAX,
     }
 }
 

@@ -198,7 +198,7 @@ impl<'a> ReplyPacket<'a> {
     }
 
     /// Replaces what `buffer` holds by the head; the payload is appended next, and the status
-    /// settled with [`set_status`](Self::set_status) if it changes.
+    /// settled by [`replace`](Self::replace) if it changes.
     pub fn begin(buffer: &mut Vec<u8>, status: Status, id: u64) {
         buffer.clear();
         buffer.extend_from_slice(&[VERSION, status as u8]);
@@ -248,11 +248,13 @@ struct Append<'a>(&'a mut Vec<u8>);
 impl Flavor for Append<'_> {
     type Output = ();
 
+    #[inline]
     fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
         self.0.extend_from_slice(data);
         Ok(())
     }
 
+    #[inline]
     fn try_push(&mut self, data: u8) -> postcard::Result<()> {
         self.0.push(data);
         Ok(())

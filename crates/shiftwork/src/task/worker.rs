@@ -24,9 +24,6 @@ use super::{DEFAULT_MAX_SIZE, background};
 /// a millisecond is enough for that as well.
 const BATCH: u32 = 128;
 
-/// How long to wait for room in a reply socket whose owner does not read.
-const REPLY_WAIT: Duration = Duration::from_secs(5);
-
 /// What a task worker runs its tasks with.
 #[derive(Debug, Clone, Copy)]
 pub struct LoopOptions {
@@ -36,11 +33,14 @@ pub struct LoopOptions {
     /// `task_max_request`; whoever sets this adds the jitter, so that the task workers do not all
     /// retire at once.)
     pub max_request: Option<u64>,
+    /// How long a full reply socket is waited for before its owner is taken for dead, and its
+    /// answers dropped. Default: 5 s.
+    pub reply_wait: Duration,
 }
 
 impl Default for LoopOptions {
     fn default() -> Self {
-        Self { max_size: DEFAULT_MAX_SIZE, max_request: None }
+        Self { max_size: DEFAULT_MAX_SIZE, max_request: None, reply_wait: Duration::from_secs(5) }
     }
 }
 
@@ -63,7 +63,7 @@ pub enum TaskLoopEnd {
 /// A task worker's loop. It takes one task at a time.
 pub struct TaskLoop<S> {
     queue: Arc<Channel>,
-    replies: HashMap<u32, Channel>,
+    replies: HashMap<u32, Reply>,
     slab: Arc<Slab>,
     row: u32,
     handlers: Arc<Handlers<S>>,
@@ -71,8 +71,18 @@ pub struct TaskLoop<S> {
     options: LoopOptions,
     control: TaskControl,
     on_retire: Option<Box<dyn FnOnce() + Send + Sync>>,
+    /// Tasks answered.
+    done: u64,
     /// A packet's buffer that is not in use.
     spare: Vec<u8>,
+}
+
+/// A reply socket.
+struct Reply {
+    channel: Channel,
+    /// Its owner has let it fill up and not read for a while; until an answer gets through again,
+    /// none is waited for, or everybody's tasks would wait with it.
+    stuck: bool,
 }
 
 impl<S: Send + Sync + 'static> TaskLoop<S> {
@@ -97,6 +107,7 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
             options,
             control: TaskControl::default(),
             on_retire: None,
+            done: 0,
             spare: Vec::new(),
         }
     }
@@ -104,7 +115,7 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
     /// Where answers for the owner of reply socket `index` go. Another for the same index takes
     /// the former's place.
     pub fn add_reply(&mut self, index: u32, channel: Channel) {
-        self.replies.insert(index, channel);
+        self.replies.insert(index, Reply { channel, stuck: false });
     }
 
     /// Called once when [`LoopOptions::max_request`] tasks are done: ask the manager for a
@@ -246,36 +257,38 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
         answer
     }
 
-    async fn answer(&self, task: &TaskPacket<'_>, packet: &[u8]) {
-        let Some(channel) = self.replies.get(&task.reply_index) else {
+    async fn answer(&mut self, task: &TaskPacket<'_>, packet: &[u8]) {
+        let Some(reply) = self.replies.get_mut(&task.reply_index) else {
             tracing::error!(task = task.name, reply = task.reply_index, "no such reply socket");
             return;
         };
-        if let Err(error) = self.send(channel, packet).await {
-            tracing::warn!(task = task.name, %error, "its worker cannot be told how it ended");
-        }
-    }
-
-    async fn send(&self, channel: &Channel, packet: &[u8]) -> io::Result<()> {
-        if let Some(result) = try_send(channel, packet) {
-            return result;
-        }
-        // Watched only now: else every answer that is read would wake this process.
-        let watched = watch(Arc::new(channel.try_clone()?), Interest::WRITABLE)?;
-        let room = async {
-            loop {
-                let mut ready = watched.writable().await?;
-                if let Some(result) = try_send(channel, packet) {
-                    return result;
+        let sent = match try_send(&reply.channel, packet) {
+            // The socket holds less than the setting allows: the sender is told that, at least.
+            Some(Err(error)) if error.raw_os_error() == Some(background::EMSGSIZE) => {
+                let size = packet.len() - wire::REPLY_HEAD;
+                let mut refusal = Vec::new();
+                ReplyPacket::begin(&mut refusal, Status::OutputTooLarge, task.id);
+                refusal.extend_from_slice(&wire::sizes(size, size.saturating_sub(1)));
+                try_send(&reply.channel, &refusal).unwrap_or(Err(error))
+            }
+            Some(result) => result,
+            None if reply.stuck => Err(io::Error::other("it still does not read its answers")),
+            None => tokio::select! {
+                result = send_when_room(&reply.channel, packet) => result,
+                () = tokio::time::sleep(self.options.reply_wait) => {
+                    reply.stuck = true;
+                    Err(io::Error::other("it does not read its answers"))
                 }
-                ready.clear_ready();
-            }
+                () = self.control.until_cut() => {
+                    Err(io::Error::other("it does not read its answers"))
+                }
+            },
         };
-        tokio::select! {
-            result = tokio::time::timeout(REPLY_WAIT, room) => {
-                result.unwrap_or_else(|_| Err(io::Error::other("it does not read its answers")))
+        match sent {
+            Ok(()) => reply.stuck = false,
+            Err(error) => {
+                tracing::warn!(task = task.name, %error, "its worker is not told how it ended");
             }
-            () = self.control.until_cut() => Err(io::Error::other("it does not read its answers")),
         }
     }
 
@@ -286,7 +299,8 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
         row.set_in_flight(0);
         row.set_oldest_ms(0);
         row.inc_tasks();
-        if self.options.max_request.is_some_and(|most| row.tasks() >= most)
+        self.done += 1;
+        if self.options.max_request.is_some_and(|most| self.done >= most)
             && let Some(callback) = self.on_retire.take()
         {
             callback();
@@ -301,6 +315,18 @@ impl<S> fmt::Debug for TaskLoop<S> {
             .field("handlers", &self.handlers)
             .field("options", &self.options)
             .finish_non_exhaustive()
+    }
+}
+
+async fn send_when_room(channel: &Channel, packet: &[u8]) -> io::Result<()> {
+    // Watched only now: else every answer that is read would wake this process.
+    let watched = watch(Arc::new(channel.try_clone()?), Interest::WRITABLE)?;
+    loop {
+        let mut ready = watched.writable().await?;
+        if let Some(result) = try_send(channel, packet) {
+            return result;
+        }
+        ready.clear_ready();
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use shiftwork_sys::{listen, socket};
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::conn::Stream;
 
 use super::connection::{Arrival, Service};
+use super::row::OwnRow;
 
 /// A socket that the manager has given to this worker.
 #[derive(Debug)]
@@ -36,6 +37,9 @@ pub(super) struct Closing {
 /// Between two attempts when there are no descriptors or memory for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
+/// A handshake that takes longer than this is not waited for.
+const HANDSHAKE: Duration = Duration::from_secs(1);
+
 enum Listening {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -49,6 +53,7 @@ impl Door {
     pub(super) fn open(
         self,
         service: &Arc<Service>,
+        row: OwnRow,
         most: u64,
         closing: Closing,
     ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
@@ -59,7 +64,7 @@ impl Door {
             Listening::Tcp(TcpListener::from_std(self.socket.into())?)
         };
         let service = Arc::clone(service);
-        Ok(serve(listening, self.name, service, most, closing))
+        Ok(serve(listening, self.name, service, row, most, closing))
     }
 }
 
@@ -67,6 +72,7 @@ async fn serve(
     listening: Listening,
     name: Arc<str>,
     service: Arc<Service>,
+    row: OwnRow,
     most: u64,
     closing: Closing,
 ) {
@@ -83,6 +89,21 @@ async fn serve(
                 if service.registry.counters().connections() >= most => continue,
         };
         match accepted {
+            // Whoever was told that the reload is over may have connected since. The order to
+            // drain is on its way, and decides who serves this one.
+            Ok(stream) if row.is_marked() => {
+                tokio::select! {
+                    biased;
+                    () = closing.shut.cancelled() => {
+                        arrive(&service, &name, stream);
+                        break;
+                    }
+                    () = closing.leave.cancelled() => {
+                        service.pass_on(&name, stream);
+                        return;
+                    }
+                }
+            }
             Ok(stream) => arrive(&service, &name, stream),
             Err(error) if is_client_gone(&error) => {}
             Err(error) => {
@@ -93,8 +114,19 @@ async fn serve(
     }
     // Those who have connected are served; who comes later finds the address closed.
     listen::refuse_new(listening.as_fd());
-    while let Some(stream) = listening.take_waiting() {
-        arrive(&service, &name, stream);
+    let began = Instant::now();
+    loop {
+        while let Some(stream) = listening.take_waiting() {
+            listen::welcome(stream.as_fd());
+            arrive(&service, &name, stream);
+        }
+        // A client believes itself connected a round trip before it stands in the queue.
+        let handshakes = listen::half_open(listening.as_fd()).unwrap_or(0);
+        let waiting = listen::waiting(listening.as_fd()).unwrap_or(0);
+        if (handshakes == 0 && waiting == 0) || began.elapsed() > HANDSHAKE {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

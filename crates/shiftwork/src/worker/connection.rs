@@ -46,8 +46,11 @@ impl Service {
         // A client that has gone already has no address any more.
         let Ok(peer) = arrival.stream.peer() else { return };
         match serving {
-            Serving::Http { service, websockets, cancel_on_disconnect } => {
+            Serving::Http { service, websockets, marks, cancel_on_disconnect } => {
                 let conn = self.registry.open(Protocol::Http1, peer, arrival.idle_for);
+                if let Some(marks) = marks {
+                    conn.set_marks(Arc::clone(marks));
+                }
                 let limits =
                     HttpLimits { cancel_on_disconnect: *cancel_on_disconnect, ..self.http };
                 let outcome =
@@ -86,6 +89,11 @@ impl Service {
                 let _ = tcp::serve(Arc::clone(handler), *framing, start).await;
             }
         }
+    }
+
+    /// Passes a connection on that was accepted and not looked at.
+    pub(super) fn pass_on(&self, listener: &str, stream: Stream) {
+        self.hand_over(listener, stream, Bytes::new(), Duration::ZERO);
     }
 
     fn hand_over(&self, listener: &str, stream: Stream, unread: Bytes, idle_for: Duration) {

@@ -33,7 +33,6 @@ struct Open {
     closings: HashMap<String, Closing>,
     adopting: CancellationToken,
     adopter: TaskTracker,
-    sender: tokio::task::JoinHandle<()>,
     sender_deadline: CancellationToken,
 }
 
@@ -115,9 +114,10 @@ where
             stream: self.stream_limits(),
             sender,
         });
+        self.row.show(&service.registry);
         let sender_deadline = CancellationToken::new();
         let deadline = sender_deadline.clone().cancelled_owned();
-        let sender = tokio::spawn(async move {
+        tokio::spawn(async move {
             let report = task.run(deadline).await;
             if report.lost > 0 {
                 tracing::error!("{} connections were closed: no worker took them", report.lost);
@@ -135,12 +135,12 @@ where
                     shut: CancellationToken::new(),
                 })
                 .clone();
-            doors.spawn(door.open(&service, most, closing)?);
+            doors.spawn(door.open(&service, self.row.clone(), most, closing)?);
         }
         let adopting = CancellationToken::new();
         let adopter = TaskTracker::new();
         adopter.spawn(adopt(Receiver::new(receive)?, Arc::clone(&service), adopting.clone()));
-        Ok(Open { service, doors, closings, adopting, adopter, sender, sender_deadline })
+        Ok(Open { service, doors, closings, adopting, adopter, sender_deadline })
     }
 
     /// From the order to drain to the exit status.

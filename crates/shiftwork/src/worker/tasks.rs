@@ -51,7 +51,8 @@ impl TaskSockets {
         max_request: Option<u64>,
     ) -> io::Result<TaskLoop<S>> {
         let queue = self.receive.ok_or_else(|| io::Error::other("no task queue was given"))?;
-        let options = LoopOptions { max_size: max_size(settings), max_request };
+        let options =
+            LoopOptions { max_size: max_size(settings), max_request, ..LoopOptions::default() };
         let mut tasks = TaskLoop::new(queue, slab, row, handlers, state, options);
         for (index, channel) in self.replies {
             tasks.add_reply(index, channel);

@@ -46,11 +46,11 @@ fn idle_connections_live_on_in_the_new_generation() {
     // The other twenty have sent nothing yet.
     for generation in 2..=4 {
         shop.reload();
-        let status = shop.until("the old generation is gone", |status| {
-            status.role("worker").iter().all(|worker| worker.generation == Some(generation))
+        shop.until("the new generation has all connections", |status| {
+            let workers = status.role("worker");
+            workers.iter().all(|worker| worker.generation == Some(generation))
+                && workers.iter().map(|worker| worker.connections).sum::<u64>() == 100
         });
-        let kept: u64 = status.role("worker").iter().map(|worker| worker.connections).sum();
-        assert_eq!(kept, 100, "{status:#?}");
     }
     for client in &mut idle {
         let response = client.get("/hello").unwrap();
@@ -132,17 +132,15 @@ fn a_request_beyond_the_deadline_is_cut_and_named() {
 #[test]
 fn a_blocked_worker_is_ended_at_the_deadline() {
     let shop = Site::new()
+        .with("server.worker_num", 1)
         .with("server.max_wait_time", "300ms")
         .with("server.guard_time", "300ms")
         .start();
     let old = shop.status().pids("worker", 1);
-    let mut client = shop.client();
-    client.send(b"GET /block?ms=60000 HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
-    shop.until("the request is in hand", |status| {
-        status.role("worker").iter().any(|worker| worker.in_flight == 1)
-    });
+    let mut blocked = shop.block(60_000);
     shop.reload();
     old.into_iter().for_each(wait_gone);
+    blocked.receive().expect_err("an answer from a worker that was killed");
     for _ in 0..10 {
         assert_eq!(shop.get("/hello").unwrap().generation(), 2);
     }

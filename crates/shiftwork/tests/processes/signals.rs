@@ -95,13 +95,25 @@ fn rtmin_reopens_the_log() {
 }
 
 #[test]
-fn term_to_the_manager_is_a_wish_of_the_whole_server() {
+fn signals_to_the_manager_and_the_workers_harm_nobody() {
     let shop = Shop::start();
-    let manager = shop.status().one("manager");
+    let before = shop.status();
     let load = Load::keep_alive(shop.web(), 2);
     load.wait_more(20);
-    send(manager, signal::USR1);
-    shop.until("the new generation serves", |status| status.generation == 2);
+    for signo in [signal::TERM, signal::INT, signal::QUIT, signal::HUP, signal::USR1] {
+        send(before.one("manager"), signo);
+    }
+    for worker in before.role("worker") {
+        for signo in [signal::HUP, signal::USR1, signal::USR2, signal::INT] {
+            send(worker.pid, signo);
+        }
+    }
+    load.wait_more(50);
+    let outcome = shop.reload();
+    load.wait_more(20);
     load.finish().assert_flawless();
+    let after = shop.status();
+    assert_eq!(after.one("manager"), before.one("manager"));
+    assert!(outcome.generation <= 3, "{outcome:?}");
     shop.stop();
 }

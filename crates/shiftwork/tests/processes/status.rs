@@ -1,7 +1,7 @@
 //! The status: its fixed shape, its figures, and the tree for people.
 
 use crate::support::load::Load;
-use crate::support::shop::Shop;
+use crate::support::shop::{Process, Shop, Site, Status};
 
 #[test]
 fn the_status_has_its_fixed_shape_and_true_figures() {
@@ -12,8 +12,12 @@ fn the_status_has_its_fixed_shape_and_true_figures() {
     let mut client = shop.client();
     client.post("/orders", r#"{"item":"lamp","quantity":1}"#).unwrap();
     client.send(b"GET /slow?ms=1500 HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
-    let status = shop.until("the slow request is in hand", |status| {
-        status.role("worker").iter().any(|worker| worker.in_flight == 1)
+    let sum = |status: &Status, of: fn(&Process) -> u64| -> u64 {
+        status.role("worker").into_iter().map(of).sum()
+    };
+    let status = shop.until("the order is done and the slow request is in hand", |status| {
+        sum(status, |worker| worker.requests) == counts.answered + 1
+            && sum(status, |worker| worker.in_flight) == 1
     });
 
     assert_eq!((status.name.as_str(), status.generation), ("shop", 1));
@@ -31,10 +35,9 @@ fn the_status_has_its_fixed_shape_and_true_figures() {
         assert_eq!(process.restarts, 0, "{process:?}");
         assert!(!process.state.is_empty(), "{process:?}");
     }
-    let requests: u64 = status.role("worker").iter().map(|worker| worker.requests).sum();
-    assert!(requests > counts.answered, "{requests} {counts:?}");
+    let requests = sum(&status, |worker| worker.requests);
     assert_eq!(status.role("task_worker")[0].tasks, 1);
-    assert_eq!(status.role("worker").iter().map(|worker| worker.connections).sum::<u64>(), 1);
+    assert_eq!(sum(&status, |worker| worker.connections), 1);
     assert!(status.totals["requests"].as_u64().is_some_and(|n| n >= requests), "{status:#?}");
 
     client.receive().unwrap();
@@ -57,5 +60,15 @@ fn without_json_the_status_is_a_tree_to_read() {
         assert!(tree.contains(&process.pid.to_string()), "{process:?}: {tree}");
     }
     assert!(tree.contains(&shop.web().to_string()), "{tree}");
+    shop.stop();
+}
+
+#[test]
+fn a_stuck_worker_shows_what_it_has_in_hand() {
+    let shop = Site::new().with("server.worker_num", 1).start();
+    let mut blocked = shop.block(3000);
+    let status = shop.status();
+    assert_eq!(status.role("worker")[0].in_flight, 1, "{status:#?}");
+    assert_eq!(blocked.receive().unwrap().text(), "done");
     shop.stop();
 }

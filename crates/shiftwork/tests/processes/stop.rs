@@ -54,9 +54,7 @@ fn term_finishes_what_is_in_hand() {
 fn term_answers_what_waits_in_the_accept_queue() {
     // One worker that blocks: the others' connections are accepted by the kernel alone.
     let mut shop = Site::new().with("server.worker_num", 1).start();
-    let mut blocked = shop.client();
-    blocked.send(b"GET /block?ms=700 HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
-    shop.until("the worker is blocked", |status| in_hand(status) == 1);
+    let mut blocked = shop.block(1500);
     let mut waiting: Vec<Client> = (0..30).map(|_| shop.client()).collect();
     for client in &mut waiting {
         client.send(b"GET /hello HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
@@ -94,14 +92,14 @@ fn term_under_load_balances_the_books() {
 fn clients_that_hang_up_and_a_term_balance_the_books() {
     let mut shop = Site::new().with("server.task_worker_num", 2).start();
     let orders = Load::orders(shop.web(), 2, 50);
-    orders.wait_more(10);
+    orders.wait_more(1);
     shop.reload();
-    orders.wait_more(10);
+    orders.wait_more(1);
     shop.signal(signal::TERM);
     assert_eq!(shop.wait(), 0);
     shop.site.assert_nothing_left();
     orders.finish();
-    assert!(assert_balance(&mut shop) >= 20);
+    assert!(assert_balance(&mut shop) >= 50);
 }
 
 #[test]

@@ -28,7 +28,6 @@ pub struct Outcome {
     /// From the request's turn to its end, in milliseconds.
     pub duration_ms: u64,
     /// What the operator should know all the same.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 

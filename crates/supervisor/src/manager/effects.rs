@@ -345,6 +345,11 @@ impl Manager {
     }
 
     fn drain(&mut self, child: ChildId, mode: DrainMode, finish_queue: bool, grace: Grace) {
+        // Marked before anybody is told that the reload is over: a connection opened after that is
+        // served by the new generation, whatever the old one has not read yet.
+        if let Some(row) = self.processes.children.get(&child).and_then(|it| it.row) {
+            self.slab.row(row).set_draining(1);
+        }
         let removed = self.removed_for(child);
         let message = ToWorker::Drain {
             mode,

@@ -231,12 +231,9 @@ impl Manager {
     fn read_signals(&mut self) {
         while let Ok(Some(received)) = self.signals.read() {
             if received.signo != signal::CHLD {
-                // The master decides; the manager's pid is nothing to send requests to.
-                tracing::warn!(
-                    "signal {} was sent to the manager; send it to the master, pid {}",
-                    received.signo,
-                    self.pids.master
-                );
+                // The master decides, as if it had been sent there.
+                let signo = received.signo;
+                self.tell_master(&FromManager::Signal { signo }, Vec::new());
             }
         }
         while let Ok(Some((pid, exit))) = reap() {
@@ -260,8 +257,10 @@ impl Manager {
                     self.listeners.clear();
                     self.take(Event::Stop);
                     // Its end of the line stays readable for ever; nothing more comes from it.
-                    if let Ok((ours, _)) = Channel::pair() {
+                    if let Ok((ours, theirs)) = Channel::pair() {
                         self.master = Line::new(ours);
+                        // Open for as long as this process: an end that is closed is readable, too.
+                        std::mem::forget(theirs);
                     }
                     self.exit_when_empty();
                     return;

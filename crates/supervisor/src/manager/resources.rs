@@ -42,7 +42,8 @@ impl Queue {
         let size = usize::try_from(settings.task_queue_size.as_u64()).unwrap_or(usize::MAX);
         let (send, receive) = Channel::pair_sized(size)?;
         let pool = 2 * settings.worker_num + 2;
-        let replies = (0..pool).map(|_| Channel::pair()).collect::<io::Result<Vec<_>>>()?;
+        let replies =
+            (0..pool).map(|_| Channel::pair_sized(size)).collect::<io::Result<Vec<_>>>()?;
         Ok(Self { send, receive, replies, free: (0..pool).collect() })
     }
 

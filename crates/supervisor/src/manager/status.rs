@@ -141,7 +141,9 @@ impl Manager {
                 ..empty()
             });
         }
-        let mut children: Vec<&Child> = self.core.children().collect();
+        // One that is still being forked is no process yet.
+        let mut children: Vec<&Child> =
+            self.core.children().filter(|it| it.pid.is_some()).collect();
         children.sort_by_key(|it| (it.kind, it.worker_id, it.generation, it.id));
         for child in children {
             let row = self.processes.children.get(&child.id).and_then(|it| it.row);

@@ -114,12 +114,16 @@ impl Master {
                 self.reap();
                 continue;
             }
-            let Some(asked) = self.ears.hear(received.signo, monotonic_ms()) else { continue };
-            match asked {
-                Asked::Verb(verb) => self.ask_manager(None, verb),
-                Asked::ReopenLog => self.reopen_log(),
-                Asked::Nothing(why) => tracing::warn!("{why}"),
-            }
+            self.signalled(received.signo);
+        }
+    }
+
+    fn signalled(&mut self, signo: i32) {
+        match self.ears.hear(signo, monotonic_ms()) {
+            Some(Asked::Verb(verb)) => self.ask_manager(None, verb),
+            Some(Asked::ReopenLog) => self.reopen_log(),
+            Some(Asked::Nothing(why)) => tracing::warn!("{why}"),
+            None => {}
         }
     }
 
@@ -222,6 +226,7 @@ impl Master {
                     self.control.answer_json(ticket, &json, true);
                 }
             }
+            FromManager::Signal { signo } => self.signalled(signo),
             FromManager::Stopped { code } => {
                 self.leave = Some(Leave { code: u8::try_from(code).unwrap_or(1) });
             }

@@ -38,7 +38,7 @@ struct Held {
 /// What the master holds for good.
 #[derive(Debug, Default)]
 pub struct Vault {
-    /// By configured address.
+    /// By [`key`].
     listeners: BTreeMap<String, Held>,
     /// Executable and settings of the generation in force.
     committed: Option<(Generation, Vec<OwnedFd>)>,
@@ -57,6 +57,9 @@ impl Vault {
         slots: u32,
     ) -> Result<Vec<Handed>, String> {
         let mut handed = Vec::new();
+        if let Some((one, other)) = same_address(specs) {
+            return Err(format!("listeners {one} and {other} have the same address"));
+        }
         for spec in specs {
             let bound = self
                 .hold(generation, spec, slots)
@@ -80,7 +83,7 @@ impl Vault {
     ) -> Result<(), String> {
         let address = Address::parse(&spec.address).map_err(|error| error.to_string())?;
         let slots = if address.is_unix() { 1 } else { slots };
-        match self.listeners.get_mut(&spec.address) {
+        match self.listeners.get_mut(&key(spec)) {
             Some(held) => {
                 let more = slots.saturating_sub(held.sockets.len() as u32);
                 if more > 0 {
@@ -102,14 +105,14 @@ impl Vault {
                 let wanted = BTreeMap::from([(generation, slots)]);
                 let file = address.unix_path().map(SocketFile::remember);
                 let held = Held { sockets, real, used: 0, wanted, file };
-                self.listeners.insert(spec.address.clone(), held);
+                self.listeners.insert(key(spec), held);
             }
         }
         Ok(())
     }
 
     fn duplicates(&self, spec: &ListenerSpec, slots: u32) -> io::Result<Vec<Handed>> {
-        let Some(held) = self.listeners.get(&spec.address) else { return Ok(Vec::new()) };
+        let Some(held) = self.listeners.get(&key(spec)) else { return Ok(Vec::new()) };
         (0..)
             .zip(&held.sockets)
             .take_while(|(slot, _)| *slot < slots.max(held.used))
@@ -166,4 +169,21 @@ impl Vault {
     fn keep(&mut self, mut wanted: impl FnMut(&mut Held) -> bool) {
         self.listeners.retain(|_, held| wanted(held));
     }
+}
+
+/// By what a listener is known from generation to generation: its address, whatever it is called;
+/// where the kernel chooses the port, its name as well.
+fn key(spec: &ListenerSpec) -> String {
+    if spec.address.ends_with(":0") {
+        format!("{} {}", spec.name, spec.address)
+    } else {
+        spec.address.clone()
+    }
+}
+
+fn same_address(specs: &[ListenerSpec]) -> Option<(&str, &str)> {
+    specs.iter().enumerate().find_map(|(index, one)| {
+        let other = specs[..index].iter().find(|other| key(other) == key(one))?;
+        Some((other.name.as_str(), one.name.as_str()))
+    })
 }

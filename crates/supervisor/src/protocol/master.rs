@@ -110,6 +110,11 @@ pub enum FromManager {
         /// Who asked.
         ticket: Ticket,
     },
+    /// The manager's own pid was sent a signal: a request to its parent.
+    Signal {
+        /// Which.
+        signo: i32,
+    },
     /// All processes are gone; the manager exits next.
     Stopped {
         /// Exit status for the master.

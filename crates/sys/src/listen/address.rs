@@ -1,6 +1,6 @@
 //! Addresses as they stand in settings.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,9 @@ pub enum AddressError {
 }
 
 impl Address {
-    /// Reads `127.0.0.1:9501`, `[::1]:9501`, `localhost:9501` or `unix:/path`.
+    /// Reads `127.0.0.1:9501`, `[::1]:9501`, `localhost:9501` (which is 127.0.0.1) or
+    /// `unix:/path`. Other names are not looked up: a server starts without a resolver, and two
+    /// readers of one text mean one address.
     ///
     /// # Errors
     /// If it is neither.
@@ -41,10 +43,9 @@ impl Address {
         if let Ok(address) = text.parse() {
             return Ok(Self::Tcp(address));
         }
-        text.to_socket_addrs()
-            .ok()
-            .and_then(|mut found| found.next())
-            .map(Self::Tcp)
+        text.strip_prefix("localhost:")
+            .and_then(|port| port.parse().ok())
+            .map(|port| Self::Tcp((Ipv4Addr::LOCALHOST, port).into()))
             .ok_or_else(|| AddressError::Form(text.to_owned()))
     }
 
@@ -108,7 +109,17 @@ mod tests {
         assert_eq!(Address::parse("127.0.0.1:80").unwrap().to_string(), "127.0.0.1:80");
         assert_eq!(Address::parse("[::1]:0").unwrap().to_string(), "[::1]:0");
         assert_eq!(Address::parse("unix:/a/b").unwrap().to_string(), "unix:/a/b");
-        for wrong in ["", "80", "127.0.0.1", "unix:relative", "unix:", "127.0.0.1:99999"] {
+        assert_eq!(Address::parse("localhost:80").unwrap().to_string(), "127.0.0.1:80");
+        for wrong in [
+            "",
+            "localhost:x",
+            "example.org:80",
+            "80",
+            "127.0.0.1",
+            "unix:relative",
+            "unix:",
+            "127.0.0.1:99999",
+        ] {
             assert!(Address::parse(wrong).is_err(), "{wrong}");
         }
     }

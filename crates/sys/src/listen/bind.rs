@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use rustix::net::{
@@ -62,10 +62,12 @@ pub fn bind(address: &Address, slots: usize) -> Result<Vec<OwnedFd>, BindError> 
             let first = new_socket(family, false)
                 .and_then(|socket| {
                     bind_to(&socket, wanted)?;
+                    keep_out_others(&socket)?;
                     sockopt::set_socket_reuseport(&socket, true)?;
                     Ok(socket)
                 })
                 .map_err(|error| BindError::of(address, error))?;
+            forget_reuse(&first);
             let mut sockets = vec![first];
             let more = add_slots(&sockets[0], slots.saturating_sub(1))
                 .map_err(|error| BindError::of(address, error))?;
@@ -85,9 +87,29 @@ pub fn add_slots(first: &OwnedFd, more: usize) -> io::Result<Vec<OwnedFd>> {
         .map(|_| {
             let socket = new_socket(address.address_family(), true)?;
             bind_to(&socket, &address)?;
+            keep_out_others(&socket)?;
             Ok(socket)
         })
         .collect()
+}
+
+/// SO_REUSEADDR is for the bind alone, past connections that an earlier server has left: as long
+/// as nobody listens, it would let others bind the same address. [`start`] sets it again.
+fn keep_out_others(socket: &OwnedFd) -> rustix::io::Result<()> {
+    sockopt::set_socket_reuseaddr(socket, false)
+}
+
+/// The kernel keeps in mind that the first socket of a port came with SO_REUSEADDR, and lets
+/// others with it in unseen, until one joins that has not. Without effect if it fails: then a
+/// second server is told when it listens, and not when it binds.
+fn forget_reuse(first: &OwnedFd) {
+    let join = || {
+        let address = getsockname(first)?;
+        let socket = new_socket(address.address_family(), true)?;
+        sockopt::set_socket_reuseaddr(&socket, false)?;
+        bind_to(&socket, &address)
+    };
+    let _: rustix::io::Result<()> = join();
 }
 
 fn new_socket(family: AddressFamily, reuse_port: bool) -> rustix::io::Result<OwnedFd> {
@@ -95,6 +117,8 @@ fn new_socket(family: AddressFamily, reuse_port: bool) -> rustix::io::Result<Own
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     // Connections of an earlier server that are still closing do not keep the address.
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    // Accepted connections inherit it, so that nobody has to ask for it on each.
+    sockopt::set_tcp_nodelay(&socket, true)?;
     if family == AddressFamily::INET6 {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
@@ -104,16 +128,23 @@ fn new_socket(family: AddressFamily, reuse_port: bool) -> rustix::io::Result<Own
     Ok(socket)
 }
 
-/// A file that nobody listens on was left by a server that is gone, and is taken over.
+/// A socket that nobody listens on was left by a server that is gone, and is taken over. Any other
+/// file stays.
 fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let address = SocketAddrUnix::new(path)?;
     match bind_to(&socket, &address) {
         Err(rustix::io::Errno::ADDRINUSE) => {
-            match UnixStream::connect(path) {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                _ => return Err(io::ErrorKind::AddrInUse.into()),
+            // A connect to a file of another kind is refused too.
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                let text = "there is a file of another kind at this path";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
+            // Without blocking: a living server whose queue is full would make it wait for ever.
+            let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            if rustix::net::connect(&probe, &address) != Err(rustix::io::Errno::CONNREFUSED) {
+                return Err(io::ErrorKind::AddrInUse.into());
             }
             std::fs::remove_file(path)?;
             bind_to(&socket, &address)?;
@@ -130,6 +161,10 @@ fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
 /// If the descriptor is no bound socket.
 pub fn start(socket: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
     accept_new(socket);
+    if sockopt::socket_domain(socket)? != AddressFamily::UNIX {
+        // Connections inherit it: those that are still closing do not hinder the next server.
+        sockopt::set_socket_reuseaddr(socket, true)?;
+    }
     Ok(listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
 }
 
@@ -183,6 +218,50 @@ mod tests {
         assert_eq!(add_slots(&sockets[0], 2).unwrap().len(), 2);
     }
 
+    /// Whether a socket with these options could be bound there.
+    fn stranger(address: std::net::SocketAddr, reuse_address: bool, reuse_port: bool) -> bool {
+        let socket = new_socket(AddressFamily::INET, reuse_port).unwrap();
+        sockopt::set_socket_reuseaddr(&socket, reuse_address).unwrap();
+        bind_to(&socket, &address).is_ok()
+    }
+
+    #[test]
+    fn an_address_is_closed_to_others_from_the_bind_on() {
+        for slots in [1, 3] {
+            let (sockets, address) = bound(slots);
+            // Before anybody listens, as while a server starts, and afterwards.
+            for listening in [false, true] {
+                assert!(matches!(bind(&Address::Tcp(address), 1), Err(BindError::InUse { .. })));
+                assert!(!stranger(address, true, false), "listening: {listening}");
+                assert!(!stranger(address, false, false));
+                for socket in &sockets {
+                    start(socket.as_fd(), 16).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn connections_that_are_still_closing_do_not_keep_the_address() {
+        let (sockets, address) = bound(2);
+        sockets.iter().for_each(|socket| start(socket.as_fd(), 16).unwrap());
+        let listeners: Vec<_> = sockets.into_iter().map(TcpListener::from).collect();
+        for _ in 0..8 {
+            let mut client = TcpStream::connect(address).unwrap();
+            let accepted = loop {
+                if let Some(found) = listeners.iter().find_map(|it| it.accept().ok()) {
+                    break found.0;
+                }
+            };
+            assert!(accepted.nodelay().unwrap(), "inherited from the listener");
+            // The side that closes first is the one whose socket lingers in TIME_WAIT.
+            drop(accepted);
+            assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+        }
+        drop(listeners);
+        assert_eq!(bind(&Address::Tcp(address), 4).unwrap().len(), 4);
+    }
+
     #[test]
     fn after_refuse_new_the_queue_can_be_emptied_without_a_reset() {
         let (sockets, address) = bound(1);
@@ -221,8 +300,24 @@ mod tests {
         assert_eq!(first.len(), 1);
         start(first[0].as_fd(), 4).unwrap();
         assert!(matches!(bind(&address, 1), Err(BindError::InUse { .. })));
+        // Neither does one whose queue is full keep the second waiting.
+        let path = address.unix_path().unwrap();
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let mut clients = Vec::new();
+        loop {
+            let client = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+            if rustix::net::connect(&client, &SocketAddrUnix::new(path).unwrap()).is_err() {
+                break;
+            }
+            clients.push(client);
+        }
+        assert!(matches!(bind(&address, 1), Err(BindError::InUse { .. })));
         drop(first);
         bind(&address, 1).unwrap();
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, "precious").unwrap();
+        assert!(bind(&address, 1).is_err());
+        assert_eq!(std::fs::read(path).unwrap(), b"precious");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

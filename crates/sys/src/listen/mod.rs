@@ -6,4 +6,4 @@ mod filter;
 
 pub use address::{Address, AddressError, SocketFile};
 pub use bind::{BindError, accept, add_slots, bind, local_address, start};
-pub use filter::refuse_new;
+pub use filter::{half_open, refuse_new, waiting, welcome};

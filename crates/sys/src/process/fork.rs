@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::io;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 /// Which side of a fork this is.
@@ -24,6 +24,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// ever. A thread that has just been joined is waited for, for up to a second.
 pub fn fork() -> io::Result<Forked> {
     require_one_thread()?;
+    flush();
     // SAFETY: there is one thread, so the child has all that the parent had, in a sound state.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -50,6 +51,15 @@ pub fn require_one_thread() -> io::Result<()> {
             )));
         }
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Writes out what waits in the buffers of stdout, Rust's and C's: the child would write it again.
+pub(super) fn flush() {
+    let _ = io::stdout().flush();
+    // SAFETY: null stands for all streams, and there is one thread.
+    unsafe {
+        libc::fflush(std::ptr::null_mut());
     }
 }
 

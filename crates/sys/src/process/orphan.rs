@@ -10,7 +10,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use super::fork::{exit, require_one_thread};
+use super::fork::{exit, flush, require_one_thread};
+use crate::signal;
 
 /// The new process lives on this stack; pages are only taken as they are touched.
 const STACK: usize = 8 * 1024 * 1024;
@@ -22,25 +23,33 @@ struct Shared<F> {
     run: Option<F>,
     pid: i32,
     errno: i32,
+    mask: signal::Mask,
 }
 
 /// Forks a process that runs `run` and exits with what that returns (101 after a panic). Gives its
-/// pid; its parent is the nearest subreaper above this process.
+/// pid; its parent is the nearest subreaper above this process, and is so already when `run`
+/// begins. This process has nothing to reap, and gets no SIGCHLD.
 ///
 /// # Errors
 /// If this process has a second thread, or there is no room for another process.
 pub fn fork_orphan<F: FnOnce() -> i32>(run: F) -> io::Result<i32> {
     require_one_thread()?;
+    flush();
     let stack = Stack::new()?;
-    let mut shared = Shared { run: Some(run), pid: -1, errno: 0 };
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // A signal that ended the middle process, or ran a handler in it, would do so in our memory.
+    let mask = signal::block_all();
+    let mut shared = Shared { run: Some(run), pid: -1, errno: libc::EAGAIN, mask };
+    // No exit signal: the end of the middle process is news for this call alone.
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK;
     // SAFETY: the stack is mapped, aligned and long enough; `shared` outlives the call, because
     // CLONE_VFORK lets this thread go on only when the middle process is gone.
     let middle = unsafe {
         libc::clone(middle::<F>, stack.top(), flags, (&raw mut shared).cast::<libc::c_void>())
     };
     if middle < 0 {
-        return Err(io::Error::last_os_error());
+        let error = io::Error::last_os_error();
+        mask.restore();
+        return Err(error);
     }
     let mut status = 0;
     loop {
@@ -50,6 +59,7 @@ pub fn fork_orphan<F: FnOnce() -> i32>(run: F) -> io::Result<i32> {
             break;
         }
     }
+    mask.restore();
     if shared.pid < 0 {
         return Err(io::Error::from_raw_os_error(shared.errno));
     }
@@ -61,9 +71,12 @@ pub fn fork_orphan<F: FnOnce() -> i32>(run: F) -> io::Result<i32> {
 extern "C" fn middle<F: FnOnce() -> i32>(argument: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the argument is the `Shared<F>` of fork_orphan, which nobody else touches meanwhile.
     let shared = unsafe { &mut *argument.cast::<Shared<F>>() };
+    let middle = std::process::id().cast_signed();
     // SAFETY: one thread, and the memory is in a sound state.
     match unsafe { libc::fork() } {
         0 => {
+            await_new_parent(middle);
+            shared.mask.restore();
             let code = shared
                 .run
                 .take()
@@ -78,6 +91,20 @@ extern "C" fn middle<F: FnOnce() -> i32>(argument: *mut libc::c_void) -> libc::c
                 shared.errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN);
             }
             exit(0)
+        }
+    }
+}
+
+/// Waits until the middle process, which is about to exit, is gone. A child is not told of that,
+/// and it is a matter of microseconds.
+fn await_new_parent(middle: i32) {
+    let mut turns = 0_u32;
+    while super::parent() == middle {
+        turns += 1;
+        if turns < 100 {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(std::time::Duration::from_micros(50));
         }
     }
 }

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 #[derive(Debug, Clone, Copy)]
 struct Area {
     start: usize,
+    /// Bytes of the arguments.
+    arguments: usize,
+    /// Bytes of the arguments and, behind them, the environment.
     len: usize,
 }
 
@@ -36,17 +39,24 @@ static REMEMBER: extern "C" fn(libc::c_int, *mut *mut libc::c_char, *mut *mut li
 static AREA: OnceLock<Option<Area>> = OnceLock::new();
 
 /// Makes room for titles: remembers where the arguments are, and moves the environment away from
-/// behind them. Once, early, with one thread; later calls do nothing. Where the kernel does not
-/// tell, titles are left as they are.
+/// behind them. Once, early, with one thread; later calls do nothing. `std::env::args` and getenv
+/// go on as before. Where kernel or C library do not tell, only the short name changes.
 pub fn prepare_title() {
     AREA.get_or_init(|| {
         if super::thread_names().len() != 1 {
             return None;
         }
         let area = find_area()?;
+        let arguments = ARGUMENTS.load(Ordering::Relaxed);
+        // SAFETY: null, or an array that has at least its end.
+        let known = unsafe { !arguments.is_null() && (*arguments).addr() == area.start };
+        if !known {
+            // They would be overwritten, for whoever reads them later.
+            return None;
+        }
         move_environment(area);
         // SAFETY: argv is an array that ends with null, and there is one thread.
-        unsafe { move_strings(ARGUMENTS.load(Ordering::Relaxed), area) };
+        unsafe { move_strings(arguments, area) };
         Some(area)
     });
 }
@@ -58,8 +68,10 @@ fn find_area() -> Option<Area> {
     let field = |number: usize| fields.get(number - 3)?.parse::<usize>().ok();
     let (start, arguments_end, environment_start, end) =
         (field(48)?, field(49)?, field(50)?, field(51)?);
-    let adjacent = start < arguments_end && arguments_end <= environment_start;
-    (adjacent && environment_start <= end).then(|| Area { start, len: end - start })
+    // Only if nothing is in between does the kernel read on behind the arguments.
+    let adjacent = start < arguments_end && arguments_end == environment_start;
+    let arguments = arguments_end.checked_sub(start)?;
+    (adjacent && environment_start <= end).then(|| Area { start, arguments, len: end - start })
 }
 
 fn move_environment(area: Area) {
@@ -92,18 +104,42 @@ unsafe fn move_strings(mut entry: *mut *mut libc::c_char, area: Area) {
 
 /// Sets what `ps` shows for this process; works in every process forked after [`prepare_title`].
 pub fn set_title(title: &str) {
-    if let Ok(short) = CString::new(title) {
-        // The kernel keeps 15 bytes of it.
+    // The kernel keeps 15 bytes of it.
+    if let Ok(short) = CString::new(cut(title, 15).trim_end()) {
         let _ = rustix::thread::set_name(&short);
     }
     let Some(Some(area)) = AREA.get() else { return };
-    let bytes = title.as_bytes();
-    let kept = bytes.len().min(area.len.saturating_sub(1));
+    let bytes = cut(title, area.len - 1).as_bytes();
+    let kept = bytes.len();
     // SAFETY: the area is this process's own initial stack, writable, and since prepare_title
     // neither argv nor the environment points into it.
     unsafe {
         let start = std::ptr::with_exposed_provenance_mut::<u8>(area.start);
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, kept);
         std::ptr::write_bytes(start.add(kept), 0, area.len - kept);
+        // Something else than zero at the end of the arguments tells the kernel that this is a
+        // title; it shows that up to its first zero, and not the room behind it.
+        if kept < area.arguments {
+            start.add(area.arguments - 1).write(b'.');
+        }
+    }
+}
+
+/// As much of a text as fits into `len` bytes without breaking a character or holding a zero.
+fn cut(text: &str, len: usize) -> &str {
+    let text = text.split('\0').next().unwrap_or_default();
+    &text[..text.floor_char_boundary(len)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn titles_are_cut_between_characters() {
+        assert_eq!(cut("shop: worker 0 (gen 7)", 15), "shop: worker 0 ");
+        assert_eq!(cut("b\u{e4}ck", 2), "b");
+        assert_eq!(cut("a\0b", 10), "a");
+        assert_eq!(cut("", 0), "");
     }
 }

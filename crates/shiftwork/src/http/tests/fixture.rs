@@ -11,8 +11,9 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tower_service::Service;
 
 use crate::conn::{Conn, Drain, Protocol, Registry, Stream};
 use crate::http::{BoxError, HttpLimits, Outcome, RequestBody, UpgradeTo, serve};
@@ -89,6 +90,11 @@ pub(super) async fn answer(
             stage.wait().await;
             text(format!("{} bytes", body.collect().await?.to_bytes().len()))
         }
+        "/limit" => {
+            let error = body.collect().await.map(drop).unwrap_err();
+            let limit = error.downcast_ref::<http_body_util::LengthLimitError>();
+            text(limit.map_or("something else", |_| "too long").into())
+        }
         "/panic" => panic!("as asked"),
         "/fail" => return Err("as asked".into()),
         "/peer" => text(format!("{:?}", parts.extensions.get::<crate::conn::Peer>().is_some())),
@@ -159,7 +165,10 @@ pub(super) async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, server) = tokio::join!(client, listener.accept());
-    (client.unwrap(), server.unwrap().0)
+    let client = client.unwrap();
+    // What is sent in parts has to leave in parts.
+    client.set_nodelay(true).unwrap();
+    (client, server.unwrap().0)
 }
 
 impl Test {
@@ -268,4 +277,53 @@ async fn read_one(stream: &mut TcpStream) -> (String, String) {
     let mut body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut body).await.unwrap();
     (head, String::from_utf8(body).unwrap())
+}
+
+/// A service whose readiness is a reservation, as that of tower's ConcurrencyLimit.
+pub(super) struct OneAtATime {
+    stage: Arc<Stage>,
+    turns: Arc<Semaphore>,
+    waiting: Option<Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>>,
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+impl OneAtATime {
+    pub(super) fn new(stage: Arc<Stage>) -> OneAtATime {
+        OneAtATime { stage, turns: Arc::new(Semaphore::new(1)), waiting: None, turn: None }
+    }
+}
+
+impl Clone for OneAtATime {
+    fn clone(&self) -> Self {
+        let (stage, turns) = (Arc::clone(&self.stage), Arc::clone(&self.turns));
+        OneAtATime { stage, turns, waiting: None, turn: None }
+    }
+}
+
+impl Service<Request<RequestBody>> for OneAtATime {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if self.turn.is_none() {
+            let turns = Arc::clone(&self.turns);
+            let waiting = self.waiting.get_or_insert_with(|| {
+                Box::pin(async move { turns.acquire_owned().await.unwrap() })
+            });
+            self.turn = Some(ready!(waiting.as_mut().poll(cx)));
+            self.waiting = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let turn = self.turn.take().unwrap();
+        let answer = answer(request, Arc::clone(&self.stage));
+        Box::pin(async move {
+            let answer = answer.await;
+            drop(turn);
+            answer
+        })
+    }
 }

@@ -190,6 +190,11 @@ fn retirement_is_asked_for_once_and_tasks_go_on_until_it_comes() {
             client.call(Add { a: n, b: n }).await.unwrap();
         }
         assert_eq!(asked.load(Ordering::SeqCst), 0);
+        // It is asked for after the fifth answer was sent, and so before the sixth.
+        for n in 0..2 {
+            assert_eq!(client.call(Add { a: n, b: n }).await, Ok(2 * n));
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
         for n in 0..10 {
             assert_eq!(client.call(Add { a: n, b: n }).await, Ok(2 * n));
         }

@@ -161,9 +161,11 @@ impl Floor {
     }
 
     fn queue_is_empty(&self) -> bool {
-        self.queue_out
-            .recv_bytes(&mut [0; 64])
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        !self.queue_is_readable()
+    }
+
+    fn queue_is_readable(&self) -> bool {
+        shiftwork_sys::wait::is_readable(&self.queue_out)
     }
 
     /// Answers as a task worker would.

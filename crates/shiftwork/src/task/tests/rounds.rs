@@ -140,13 +140,21 @@ fn sizes_over_the_limit_are_refused_by_name_and_size_on_both_sides() {
 #[test]
 fn a_limit_that_the_socket_cannot_hold_is_too_large_as_well() {
     let floor = Floor::sized(1, 4096, 4096);
+    let (stage, _starts) = Stage::new();
+    let max_size = 1 << 20;
+    let options = LoopOptions { max_size, ..LoopOptions::default() };
+    let worker = TaskWorker::start(floor.task_loop(0, all_handlers(), stage, options));
     block_on(async {
-        let options = ClientOptions { max_size: 1 << 20, ..ClientOptions::default() };
+        let options = ClientOptions { max_size, ..ClientOptions::default() };
         let client = floor.client_with(0, options);
+        let size = (1 << 19) + 3;
         let error = client.call(Bytes(vec![0; 1 << 19])).await.unwrap_err();
-        assert!(matches!(error, TaskError::TooLarge { name: "bytes", .. }), "{error}");
+        assert_eq!(error, TaskError::TooLarge { name: "bytes", size, limit: size - 1 });
+        let error = client.call(Many(1 << 19)).await.unwrap_err();
+        assert_eq!(error, TaskError::OutputTooLarge { name: "many", size, limit: size - 1 });
         assert_eq!(client.pending(), 0);
     });
+    worker.stop();
 }
 
 #[test]
@@ -182,12 +190,16 @@ fn an_unanswered_task_times_out_and_is_not_run_afterwards() {
         assert_eq!(error, TaskError::TimedOut { name: "add", after });
         assert_eq!(client.pending(), 1);
 
+        let for_ever = client.call(Add { a: 1, b: 3 }).timeout(Duration::ZERO);
+        let for_ever = tokio::spawn(for_ever.into_future());
+        settle().await;
         let worker = floor.task_worker(0, &stage);
         assert_eq!(late.await.unwrap(), Ok(2));
+        assert_eq!(for_ever.await.unwrap(), Ok(4));
         worker.control.finish_queue();
         assert_eq!(worker.end(), TaskLoopEnd::QueueEmpty);
-        assert_eq!(stage.runs(), 1, "the one that nobody waited for was run");
-        assert_eq!(floor.slab.row(0).tasks(), 2);
+        assert_eq!(stage.runs(), 2, "the one that nobody waited for was run");
+        assert_eq!(floor.slab.row(0).tasks(), 3);
     });
 }
 

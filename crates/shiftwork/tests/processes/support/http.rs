@@ -121,6 +121,15 @@ impl Client {
         Ok(Self { stream: Stream::Unix(stream), rest: Vec::new() })
     }
 
+    /// Waits less long for answers from now on.
+    pub(crate) fn set_patience(&mut self, patience: Duration) -> Result<(), Broken> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.set_read_timeout(Some(patience))?,
+            Stream::Unix(stream) => stream.set_read_timeout(Some(patience))?,
+        }
+        Ok(())
+    }
+
     pub(crate) fn get(&mut self, path: &str) -> Result<Response, Broken> {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: shop\r\n\r\n").as_bytes())?;
         self.receive()

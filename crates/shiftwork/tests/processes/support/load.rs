@@ -143,12 +143,12 @@ impl Load {
         })
     }
 
-    /// Clients that place orders on kept connections; `impatient` ones hang up at odd moments
-    /// without waiting for the answer.
+    /// Clients that place orders on kept connections; `impatient` ones place two each and hang up
+    /// at odd moments, without waiting for the answer.
     pub(crate) fn orders(address: SocketAddr, patient: usize, impatient: usize) -> Self {
         Self::spawn(patient + impatient, move |seen, number| {
             let order = post("/orders", r#"{"item":"lamp","quantity":2}"#);
-            let mut round = number as u64;
+            let mut rounds = 0;
             while seen.going() {
                 let Ok(mut client) = Client::connect(address) else {
                     // Refused is right after a stop, and wrong before; the caller knows.
@@ -157,9 +157,13 @@ impl Load {
                 };
                 if number >= patient {
                     let _ = client.send(&order);
-                    round = round * 17 % 101;
                     // Hangs up while the order is anywhere between received and shipped.
-                    thread::sleep(std::time::Duration::from_millis(round));
+                    let moment = (number * 37 + rounds * 53) % 101;
+                    thread::sleep(std::time::Duration::from_millis(moment as u64));
+                    rounds += 1;
+                    if rounds == 2 {
+                        return;
+                    }
                     continue;
                 }
                 while seen.going() {

@@ -44,6 +44,8 @@ pub(crate) struct Listener {
 pub(crate) struct Process {
     pub(crate) role: String,
     pub(crate) worker_id: Option<u32>,
+    /// 0 while it is being forked, when the server says null.
+    #[serde(deserialize_with = "pid")]
     pub(crate) pid: i32,
     pub(crate) generation: Option<u64>,
     pub(crate) state: String,
@@ -54,6 +56,10 @@ pub(crate) struct Process {
     pub(crate) tasks: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) restarts: u64,
+}
+
+fn pid<'de, D: serde::Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
+    Option::<i32>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 impl Status {
@@ -334,6 +340,20 @@ impl Shop {
     /// One request on a connection of its own.
     pub(crate) fn get(&self, path: &str) -> Result<super::http::Response, Broken> {
         Client::connect(self.web())?.get(path)
+    }
+
+    /// Blocks the only worker for so long, and returns when it answers nobody any more.
+    #[track_caller]
+    pub(crate) fn block(&self, ms: u64) -> Client {
+        let mut blocked = self.client();
+        let request = format!("GET /block?ms={ms} HTTP/1.1\r\nhost: shop\r\n\r\n");
+        blocked.send(request.as_bytes()).expect("ask for a block");
+        within(LONG, "the worker is blocked", || {
+            let mut probe = self.client();
+            probe.set_patience(Duration::from_millis(100)).expect("a timeout");
+            (probe.get("/hello").err() == Some(Broken::TimedOut)).then_some(())
+        });
+        blocked
     }
 
     fn try_status(&self) -> Option<Status> {
