@@ -80,7 +80,11 @@ pub struct Stop {
 }
 
 #[derive(Debug, Parser)]
-#[command(after_help = HELP, disable_help_subcommand = true)]
+#[command(
+    about = "Starts the server, or speaks to the one that runs: to reload its code, for example",
+    after_help = HELP,
+    disable_help_subcommand = true
+)]
 struct Typed {
     #[command(flatten)]
     common: Common,
@@ -91,15 +95,15 @@ struct Typed {
     verb: Option<Verb>,
 }
 
-/// Taken before and after the verb. Not clap's own global arguments: of values on both sides it
-/// would keep one side's only.
+// Taken before and after the verb. Not clap's own global arguments: of values on both sides it
+// would keep one side's only. (No docstring: clap would print it as the program's description.)
 #[derive(Debug, Default, Args)]
 struct Common {
     /// The settings file [default: NAME.toml in this folder, if there]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Set one setting, as server.worker_num=2; can be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<String>,
     /// The server's control socket [default: NAME.sock in server.run_dir]
     #[arg(long, value_name = "PATH")]
@@ -107,6 +111,14 @@ struct Common {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
+}
+
+/// The form alone, so that a slip is a mistake in the command, and not in a server's reload.
+fn key_value(text: &str) -> Result<String, &'static str> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.trim().is_empty() => Ok(text.to_owned()),
+        _ => Err("write KEY=VALUE, as in server.worker_num=2"),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -226,6 +238,7 @@ fn understand(verb: Option<Verb>, daemonize: bool) -> Option<(Command, Common)> 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use proptest::strategy::Strategy;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::parse("shop", "1.2.3", line.split_whitespace().map(OsString::from))
@@ -287,6 +300,9 @@ mod tests {
             "shop reload --wait --until replaced",
             "shop stop --timeout 5",
             "shop --set",
+            "shop --set server.worker_num 2",
+            "shop reload --set =2",
+            "shop --set=-d",
             "shop status extra",
         ] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
@@ -294,8 +310,30 @@ mod tests {
         let help = parse("shop --help").unwrap_err();
         assert_eq!(help.exit_code(), 0);
         let text = help.to_string();
+        assert!(text.starts_with("Starts the server"), "{text}");
         assert!(text.contains("Exit status") && text.contains("USR2") && text.contains("reload"));
         let version = parse("/usr/bin/other --version").unwrap_err();
         assert_eq!((version.exit_code(), &*version.to_string()), (0, "shop 1.2.3\n"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_typed_panics(words in proptest::collection::vec(
+            proptest::prop_oneof![
+                proptest::sample::select(vec![
+                    "start", "reload", "stop", "status", "check", "-d", "--set", "--set=a=1", "--json",
+                    "--until", "--wait", "--timeout", "1s", "--config", "--", "-", "=", "--control=",
+                ]).prop_map(|it: &str| OsString::from(it)),
+                proptest::collection::vec(proptest::num::u8::ANY, 0..6)
+                    .prop_map(<OsString as std::os::unix::ffi::OsStringExt>::from_vec),
+            ],
+            0..6,
+        )) {
+            let line = std::iter::once(OsString::from("shop")).chain(words);
+            match Cli::parse("shop", "1", line) {
+                Ok(cli) => proptest::prop_assert!(cli.set.iter().all(|it| it.contains('='))),
+                Err(error) => proptest::prop_assert!([0, 2].contains(&error.exit_code())),
+            }
+        }
     }
 }

@@ -4,19 +4,21 @@ use serde_json::{Map, json};
 use shiftwork_supervisor::master::Places;
 use toml::Value;
 
-use crate::settings::{Settings, Source, load, places, server_fields, source_of};
+use crate::settings::{Settings, Source, server_fields, source_of};
 
-use super::{Application, Cli, exit, output, read_snapshot};
+use super::{Application, Cli, Prepared, exit, machine, output, prepare};
 
-/// Checks the settings as a start would, and prints them. Gives the exit status.
+/// Checks the settings as a start would, and that what they name is on this machine, and prints
+/// them. Gives the exit status.
 pub(super) fn check(application: &Application<'_>, cli: &Cli) -> u8 {
-    let loaded = read_snapshot(application.name, cli)
-        .and_then(|snapshot| load(&application.inputs(&snapshot)));
-    let settings = match loaded {
-        Ok(settings) => settings,
+    let Prepared { settings, places, .. } = match prepare(application, cli) {
+        Ok(prepared) => prepared,
         Err(errors) => return output::settings_errors(application.name, &errors.0, cli.json),
     };
-    let places = places(application.name, &settings.server, application.environment);
+    let missing = machine::missing(&settings, &places);
+    if !missing.is_empty() {
+        return output::settings_errors(application.name, &missing, cli.json);
+    }
     let rows = effective(&settings, &places);
     if cli.json {
         output::say(&as_json(&rows).to_string());
@@ -53,16 +55,29 @@ fn effective(settings: &Settings, places: &Places) -> Vec<Row> {
         let set = settings.values.get("server").and_then(|it| it.get(field)).cloned();
         let value = place.map(|it| Value::String(it.display().to_string())).or(set);
         let source = source(&path);
+        let value = value.map(|it| as_typed(&it, &source));
         rows.push((path, value, source));
     }
     for table in ["limits", "listen", "app"] {
         if let Some(value) = settings.values.get(table) {
             leaves(&mut vec![table.to_owned()], value, &mut |path, value| {
-                rows.push((path.to_vec(), Some(value.clone()), source(path)));
+                let source = source(path);
+                let value = if table == "app" { value.clone() } else { as_typed(value, &source) };
+                rows.push((path.to_vec(), Some(value), source));
             });
         }
     }
     rows
+}
+
+/// Shiftwork's own default of a size the way it is typed: `16KiB`, where it serialises as `16.0 KiB`.
+fn as_typed(value: &Value, source: &Source) -> Value {
+    match value {
+        Value::String(text) if *source == Source::Default && text.ends_with("iB") => {
+            Value::String(text.replace(".0 ", ""))
+        }
+        other => other.clone(),
+    }
 }
 
 fn leaves(path: &mut Vec<String>, value: &Value, row: &mut dyn FnMut(&[String], &Value)) {
@@ -117,7 +132,7 @@ fn plain(value: &Value) -> serde_json::Value {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::settings::Problem;
+    use crate::settings::{Problem, load, places};
     use shiftwork_supervisor::protocol::template::Snapshot;
     use toml::Table;
 
@@ -145,6 +160,8 @@ mod tests {
         assert_eq!(settings["server"]["user"], serde_json::Value::Null);
         assert_eq!(settings["server"]["max_wait_time"], "30s");
         assert_eq!(settings["limits"]["idle_timeout"], "1m 15s");
+        assert_eq!(settings["limits"]["header_size"], "16KiB");
+        assert_eq!(settings["server"]["task_max_size"], "64KiB");
         assert_eq!(settings["listen"]["web"]["address"], "unix:/d/w");
         assert_eq!(settings["app"]["a"]["b"], "1979-05-27");
         assert_eq!(sources["server.run_dir"], "--set server.run_dir=r");

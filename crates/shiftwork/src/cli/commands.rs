@@ -11,6 +11,9 @@ use shiftwork_supervisor::core::outcome::{Outcome, Verdict};
 use shiftwork_sys::process::pidfd_open;
 use shiftwork_sys::wait::{Interest, Poller};
 
+use crate::settings::rooted;
+
+use super::locate::typed_in;
 use super::progress::Shown;
 use super::{Application, Cli, Reload, Stop, exit, locate, output};
 
@@ -51,6 +54,10 @@ pub(super) fn connect(application: &Application<'_>, cli: &Cli) -> Result<Client
     let located = locate(application, cli);
     Client::connect(&located.socket).map_err(|error| match error {
         ClientError::NotRunning(_) if !located.errors.is_empty() => {
+            if !cli.json {
+                output::warn(&not_running(application.name, &located.socket));
+                output::warn("That may be the wrong place, for the settings are not right:");
+            }
             output::settings_errors(application.name, &located.errors, cli.json)
         }
         ClientError::NotRunning(_) => {
@@ -107,8 +114,12 @@ pub(super) fn reload(application: &Application<'_>, cli: &Cli, reload: &Reload) 
         Ok(client) => client,
         Err(status) => return status,
     };
-    let request =
-        Request::Reload { scope: reload.scope, set: cli.set.clone(), until: reload.until };
+    // Paths in them are meant from where this was typed, not from where the server was started.
+    let set = match typed_in() {
+        Ok(directory) => cli.set.iter().map(|it| rooted(it, &directory)).collect(),
+        Err(_) => cli.set.clone(),
+    };
+    let request = Request::Reload { scope: reload.scope, set, until: reload.until };
     // A server that refuses may have closed already: its reason is read all the same.
     let sent = client.send(&request);
     let mut shown = Shown::new(cli.json);

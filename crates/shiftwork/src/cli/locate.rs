@@ -26,6 +26,10 @@ pub fn read_snapshot(name: &str, cli: &Cli) -> Result<Snapshot, SettingsErrors> 
     let directory = typed_in().map_err(|error| {
         SettingsErrors::single(format!("cannot tell the current directory: {error}"))
     })?;
+    if directory.to_str().is_none() {
+        let reason = format!("the current directory's path is not UTF-8: {}", directory.display());
+        return Err(SettingsErrors::single(reason));
+    }
     snapshot_in(directory, name, cli)
 }
 
@@ -40,7 +44,8 @@ fn snapshot_in(directory: PathBuf, name: &str, cli: &Cli) -> Result<Snapshot, Se
             let path = directory.join(format!("{name}.toml"));
             match read_file(&path) {
                 Ok(text) => Some((path, text)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                // A link into nowhere is there, and somebody counts on it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => None,
                 Err(error) => return Err(unreadable(&path, &error)),
             }
         }
@@ -59,7 +64,7 @@ fn snapshot_in(directory: PathBuf, name: &str, cli: &Cli) -> Result<Snapshot, Se
 }
 
 /// The directory as the user sees it, with its links, if the shell tells the truth.
-fn typed_in() -> io::Result<PathBuf> {
+pub(super) fn typed_in() -> io::Result<PathBuf> {
     let real = std::env::current_dir()?;
     let Some(shown) = std::env::var_os("PWD").map(PathBuf::from).filter(|it| it.is_absolute())
     else {
@@ -74,6 +79,15 @@ fn is_same(a: &Path, b: &Path) -> bool {
 }
 
 fn read_file(path: &Path) -> io::Result<String> {
+    if path.to_str().is_none() {
+        // It travels between processes as text.
+        return Err(io::Error::other("its path is not UTF-8"));
+    }
+    // Looked at before it is opened: opening a pipe would wait for ever.
+    if !std::fs::metadata(path)?.is_file() {
+        let reason = "it is not a regular file, which every reload can read again";
+        return Err(io::Error::other(reason));
+    }
     let mut text = String::new();
     File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > LARGEST_FILE {
@@ -153,6 +167,24 @@ mod tests {
             assert!(error.to_string().contains(expected), "{error}");
             assert!(error.to_string().contains("shop.toml"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_waiting_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shop.toml");
+        let refused = || {
+            let found = snapshot_in(folder.path().into(), "shop", &cli("shop"));
+            found.unwrap_err().to_string()
+        };
+        std::os::unix::fs::symlink("gone", &path).unwrap();
+        assert!(refused().contains("No such file"), "{}", refused());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(refused().contains("regular file"), "{}", refused());
+        std::fs::remove_dir(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(refused().contains("regular file"), "{}", refused());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod commands;
 mod locate;
+mod machine;
 mod origin;
 mod output;
 mod progress;
@@ -21,7 +22,7 @@ use shiftwork_supervisor::protocol::template::Snapshot;
 use toml::Table;
 
 use crate::server::{Server, environment};
-use crate::settings::{Inputs, Problem, Settings, SettingsErrors, load, places};
+use crate::settings::{Inputs, Problem, Settings, SettingsErrors, load, place_problem, places};
 
 pub use args::{Cli, Command, Reload, Stop};
 pub use locate::{locate, read_snapshot};
@@ -166,5 +167,8 @@ pub fn prepare(application: &Application<'_>, cli: &Cli) -> Result<Prepared, Set
     let snapshot = read_snapshot(application.name, cli)?;
     let settings = load(&application.inputs(&snapshot))?;
     let places = places(application.name, &settings.server, application.environment);
+    if let Some(problem) = place_problem(&places, &settings.sources) {
+        return Err(SettingsErrors(vec![problem]));
+    }
     Ok(Prepared { settings, places, snapshot, json: cli.json })
 }

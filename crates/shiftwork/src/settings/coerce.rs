@@ -29,6 +29,14 @@ pub(super) fn coerce(
     others.into_iter().flatten().find(|it| accepted(it)).unwrap_or(guess)
 }
 
+/// The text that a string setting takes: without the quotes of a TOML file, if it has some.
+pub(super) fn unquoted(text: &str) -> String {
+    match parse(text) {
+        Some(Value::String(inner)) => inner,
+        _ => text.to_owned(),
+    }
+}
+
 fn switch(text: &str) -> Option<Value> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Some(Value::Boolean(true)),

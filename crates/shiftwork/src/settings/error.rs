@@ -1,6 +1,6 @@
 //! Where a setting comes from, and what can be wrong with one.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
@@ -29,6 +29,7 @@ pub enum Source {
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Harmless { inner: f, breaks: false };
         match self {
             Self::Default => f.write_str("default"),
             Self::Builder => f.write_str("the program"),
@@ -59,8 +60,29 @@ pub struct SettingsError {
     pub nearest: Option<String>,
 }
 
+/// Text that was typed somewhere, on its way to a terminal: no character of it moves the cursor,
+/// and only where `breaks` says so it ends a line.
+struct Harmless<'a, 'f> {
+    inner: &'a mut fmt::Formatter<'f>,
+    breaks: bool,
+}
+
+impl Write for Harmless<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if c.is_control() && !(self.breaks && c == '\n') {
+                write!(self.inner, "{}", c.escape_default())?;
+            } else {
+                self.inner.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Harmless { inner: f, breaks: true };
         match (&self.source, self.key.is_empty()) {
             (Some(source), true) => write!(f, "{source}: ")?,
             (Some(source), false) => write!(f, "{} ({source}): ", self.key)?,
@@ -95,5 +117,22 @@ impl fmt::Display for SettingsErrors {
             error.fmt(f)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_cannot_steer_a_terminal() {
+        let error = SettingsError {
+            key: "server.\u{1b}[31m".into(),
+            source: Some(Source::Set("server.\u{1b}[31m=a\nb".into())),
+            reason: "two\nlines\r".into(),
+            nearest: None,
+        };
+        let expected = "server.\\u{1b}[31m (--set server.\\u{1b}[31m=a\\nb): two\nlines\\r";
+        assert_eq!(error.to_string(), expected);
     }
 }

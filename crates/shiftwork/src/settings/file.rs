@@ -30,6 +30,7 @@ pub(super) fn parse(text: &str) -> File {
             file.errors.push((line(offset), error.message().trim_end().to_owned()));
         }
     }
+    file.errors.sort_by_key(|(line, _)| *line);
     file.table = table(found.get_ref(), "", &line, &mut file.lines);
     file
 }

@@ -13,8 +13,6 @@ use super::{
     strict,
 };
 
-/// Settings of `[server]` that are paths.
-const PATHS: [&str; 5] = ["run_dir", "log_file", "pid_file", "control_socket", "executable"];
 /// Environment variables that begin so are settings.
 const PREFIX: &str = "SHIFTWORK__";
 /// A key has not more parts than this; TOML's own reader has a bound of this kind too.
@@ -297,7 +295,7 @@ impl<'a> Layers<'a> {
     }
 
     fn make_absolute(&mut self) {
-        for name in PATHS {
+        for name in paths::PATHS {
             let base = self.base_of(&format!("server.{name}"));
             let Some(Value::Table(server)) = self.values.get_mut("server") else { return };
             if let Some(Value::String(path)) = server.get_mut(name)

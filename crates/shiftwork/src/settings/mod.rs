@@ -29,8 +29,8 @@ pub(crate) use app::source_of;
 pub use app::{NoApp, app_default, app_problems};
 pub use error::{SettingsError, SettingsErrors, Source};
 pub use limits::Limits;
-pub(crate) use paths::absolute;
 pub use paths::places;
+pub(crate) use paths::{absolute, place_problem, rooted};
 pub use strict::Problem;
 
 /// The override that the flag `-d` stands for, in [`Snapshot::overrides`].

@@ -121,13 +121,16 @@ fn plain(message: &str) -> String {
         ("expected i64", "expected a whole number"),
         ("expected a boolean", "expected true or false"),
         ("expected path string", "expected a path"),
+        ("expected a duration", "expected a duration, as \"30s\""),
+        ("expected parsable string", "expected a size, as \"1MiB\""),
+        ("expected an integer or string", "expected a size, as \"1MiB\""),
     ] {
         if let Some(start) = text.strip_suffix(serde) {
             text = format!("{start}{people}");
             break;
         }
     }
-    text
+    text.replace("invalid type: map", "invalid type: table")
 }
 
 fn join(path: &str, key: &str) -> String {
