@@ -41,8 +41,9 @@ pub struct SweepLimits {
     pub request: Duration,
 }
 
-/// At a stop a connection on which nothing was ever asked may have its first request under way.
-pub(crate) const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// At a stop a connection that was made or answered a moment ago may have a request under way; that
+/// is answered with `Connection: close`. One that is quiet for so long is closed.
+pub(crate) const LAST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// The open connections of one worker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -253,7 +254,7 @@ impl Registry {
                 continue;
             }
             let idle = match conn.orders().any(Orders::CLOSE) && phase == Phase::Idle {
-                true => FIRST_REQUEST_GRACE,
+                true => LAST_REQUEST_GRACE,
                 false => limits.idle,
             };
             if phase == Phase::Head && over(limits.header, since, now) {

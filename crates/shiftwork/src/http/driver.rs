@@ -149,19 +149,20 @@ fn obey<S: HttpService>(
     if orders.any(Orders::HEADER_EXPIRED | Orders::IDLE_EXPIRED) {
         // True only if nothing has come meanwhile, not even in this poll.
         if conn.unchanged_since_sweep() {
-            return Poll::Ready(End::Idle(match conn.phase() {
-                Phase::Head => CloseReason::HeaderTimeout,
-                Phase::Idle if orders.any(Orders::CLOSE) => CloseReason::Stopped,
-                _ => CloseReason::Idle,
-            }));
+            return match conn.phase() {
+                Phase::Head => Poll::Ready(End::Idle(CloseReason::HeaderTimeout)),
+                Phase::Idle if orders.any(Orders::CLOSE) => between(connection, link, cx),
+                _ => Poll::Ready(End::Idle(CloseReason::Idle)),
+            };
         }
         conn.take_back(Orders::HEADER_EXPIRED | Orders::IDLE_EXPIRED);
     }
     if !orders.draining() || !link.is_quiet() {
         return Poll::Pending;
     }
-    if orders.any(Orders::CLOSE) && (conn.phase() == Phase::Head || link.is_untouched()) {
-        // A stop waits for a request that has been begun, or whose connection has just been made.
+    if orders.any(Orders::CLOSE) {
+        // A stop waits for a request that has been begun, or that a client which was answered a
+        // moment ago may be sending: it cannot know of the stop before its next answer.
         return Poll::Pending;
     }
     between(connection, link, cx)

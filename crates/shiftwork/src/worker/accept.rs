@@ -26,7 +26,7 @@ pub(super) struct Door {
 }
 
 /// How a door is closed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Closing {
     /// Stop accepting; the socket's queue belongs to the next worker.
     pub(super) leave: CancellationToken,

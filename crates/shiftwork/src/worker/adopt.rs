@@ -1,20 +1,28 @@
 //! Taking up connections that draining workers hand over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
 use crate::hand_over::{Adopted, Receiver};
 
+use super::accept::Closing;
 use super::connection::{Arrival, Service};
 
-/// Takes connections up until this worker drains itself.
-pub(super) async fn adopt(
-    mut receiver: Receiver,
-    service: Arc<Service>,
-    adopting: CancellationToken,
-) {
-    while let Some(adopted) = adopting.run_until_cancelled(receiver.next()).await {
+/// Takes connections up until this worker drains itself. At a stop nobody comes after it: then
+/// what is on its way is taken up first.
+pub(super) async fn adopt(mut receiver: Receiver, service: Arc<Service>, closing: Closing) {
+    loop {
+        let adopted = tokio::select! {
+            biased;
+            () = closing.leave.cancelled() => return,
+            adopted = receiver.next() => adopted,
+            () = closing.shut.cancelled() => match timeout(LAST, receiver.next()).await {
+                Ok(adopted) => adopted,
+                Err(_) => return,
+            },
+        };
         match adopted {
             Ok(adopted) => {
                 for it in adopted {
@@ -28,6 +36,9 @@ pub(super) async fn adopt(
         }
     }
 }
+
+/// At a stop, how long the queue has to be empty before nothing more is expected in it.
+const LAST: Duration = Duration::from_millis(50);
 
 fn take_up(service: &Arc<Service>, adopted: Adopted) {
     let Adopted { stream, passport } = adopted;

@@ -31,7 +31,7 @@ struct Open {
     doors: TaskTracker,
     /// One for each address.
     closings: HashMap<String, Closing>,
-    adopting: CancellationToken,
+    adopting: Closing,
     adopter: TaskTracker,
     sender_deadline: CancellationToken,
 }
@@ -128,16 +128,11 @@ where
         let mut closings = HashMap::new();
         let most = u64::from(self.settings.server.max_connection);
         for door in std::mem::take(&mut self.gifts.doors) {
-            let closing = closings
-                .entry(door.address.clone())
-                .or_insert_with(|| Closing {
-                    leave: CancellationToken::new(),
-                    shut: CancellationToken::new(),
-                })
-                .clone();
+            let closing =
+                closings.entry(door.address.clone()).or_insert_with(Closing::default).clone();
             doors.spawn(door.open(&service, self.row.clone(), most, closing)?);
         }
-        let adopting = CancellationToken::new();
+        let adopting = Closing::default();
         let adopter = TaskTracker::new();
         adopter.spawn(adopt(Receiver::new(receive)?, Arc::clone(&service), adopting.clone()));
         Ok(Open { service, doors, closings, adopting, adopter, sender_deadline })
@@ -275,7 +270,10 @@ fn close_doors(open: &Open, registry: &Registry, order: &DrainOrder) {
         }
     }
     open.doors.close();
-    open.adopting.cancel();
+    match order.mode {
+        DrainMode::HandOver => open.adopting.leave.cancel(),
+        DrainMode::Close => open.adopting.shut.cancel(),
+    }
     open.adopter.close();
     registry.drain_all(match order.mode {
         DrainMode::HandOver => Drain::HandOver,
