@@ -11,8 +11,7 @@ thread_local! {
     static LAST: RefCell<Option<Panicked>> = const { RefCell::new(None) };
 }
 
-/// What a handler that panicked has said, where it did so and, if the process shows backtraces
-/// (`RUST_BACKTRACE`), how it came there.
+/// What a handler that panicked has said, where it did so, and how it came there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Panicked {
     /// The panic's text.
@@ -44,7 +43,7 @@ pub fn install() {
         if !CATCHING.get() {
             return before(info);
         }
-        let backtrace = Backtrace::capture();
+        let backtrace = Backtrace::force_capture();
         let panicked = Panicked {
             message: text_of(info.payload()),
             location: info.location().map(ToString::to_string),

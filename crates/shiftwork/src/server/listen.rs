@@ -174,6 +174,16 @@ pub(crate) enum Serving {
     },
 }
 
+impl Serving {
+    /// What is spoken on a new connection.
+    pub(crate) fn protocol(&self) -> crate::conn::Protocol {
+        match self {
+            Self::Http { .. } => crate::conn::Protocol::Http1,
+            Self::Tcp { .. } => crate::conn::Protocol::Tcp,
+        }
+    }
+}
+
 /// A service of any type, serving connection after connection.
 pub(crate) trait ServeHttp: Send + Sync {
     fn serve(

@@ -137,7 +137,7 @@ fn arrive(service: &Arc<Service>, name: &Arc<str>, stream: Stream) {
         unread: Bytes::new(),
         idle_for: Duration::ZERO,
     };
-    tokio::spawn(Arc::clone(service).serve(arrival));
+    service.take_in(arrival);
 }
 
 /// The client hung up while it waited: no matter.

@@ -48,5 +48,5 @@ fn take_up(service: &Arc<Service>, adopted: Adopted) {
         unread: passport.unread,
         idle_for: passport.idle_for,
     };
-    tokio::spawn(Arc::clone(service).serve(arrival));
+    service.take_in(arrival);
 }

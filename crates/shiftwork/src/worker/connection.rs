@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::conn::{Protocol, Registry, Stream};
+use crate::conn::{Conn, Peer, Protocol, Registry, Stream};
 use crate::hand_over::{Passport, Sender, Traveller};
 use crate::http::{HttpLimits, Outcome};
 use crate::server::Serving;
@@ -33,8 +33,9 @@ pub(super) struct Arrival {
 }
 
 impl Service {
-    /// Serves a connection to its end in this process.
-    pub(super) async fn serve(self: Arc<Self>, arrival: Arrival) {
+    /// Enters a connection and has it served. Entered before anything is spawned for it: a worker
+    /// that drains and finds its registry empty takes itself for done.
+    pub(super) fn take_in(self: &Arc<Self>, arrival: Arrival) {
         let Some(serving) = self.listeners.get(&*arrival.listener) else {
             tracing::warn!(
                 "a connection of listener {:?} came over, which this release does not have; \
@@ -45,14 +46,25 @@ impl Service {
         };
         // A client that has gone already has no address any more.
         let Ok(peer) = arrival.stream.peer() else { return };
+        let conn =
+            self.registry.open_on(&arrival.listener, serving.protocol(), peer, arrival.idle_for);
+        tokio::spawn(Arc::clone(self).serve(serving.clone(), arrival, peer, conn));
+    }
+
+    /// Serves a connection to its end in this process.
+    async fn serve(
+        self: Arc<Self>,
+        serving: Serving,
+        arrival: Arrival,
+        peer: Peer,
+        conn: Arc<Conn>,
+    ) {
         match serving {
             Serving::Http { service, websockets, marks, cancel_on_disconnect } => {
-                let conn = self.registry.open(Protocol::Http1, peer, arrival.idle_for);
                 if let Some(marks) = marks {
-                    conn.set_marks(Arc::clone(marks));
+                    conn.set_marks(marks);
                 }
-                let limits =
-                    HttpLimits { cancel_on_disconnect: *cancel_on_disconnect, ..self.http };
+                let limits = HttpLimits { cancel_on_disconnect, ..self.http };
                 let outcome =
                     service.serve(arrival.stream, arrival.unread, Arc::clone(&conn), limits).await;
                 match outcome {
@@ -81,12 +93,11 @@ impl Service {
                 }
             }
             Serving::Tcp { framing, handler } => {
-                let conn = self.registry.open(Protocol::Tcp, peer, arrival.idle_for);
                 let mut start = Start::new(arrival.stream, peer, conn);
                 start.unread = arrival.unread;
                 start.limits = self.stream;
                 start.on_drain = OnDrain::Serve;
-                let _ = tcp::serve(Arc::clone(handler), *framing, start).await;
+                let _ = tcp::serve(handler, framing, start).await;
             }
         }
     }
@@ -105,7 +116,7 @@ impl Service {
             }
         };
         let passport = Passport {
-            protocol: Protocol::Http1,
+            protocol: self.listeners.get(listener).map_or(Protocol::Http1, Serving::protocol),
             listener: listener.to_owned(),
             handler: None,
             unread,

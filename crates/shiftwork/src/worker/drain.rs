@@ -262,8 +262,7 @@ where
 /// Stops accepting, and says to the connections what becomes of them.
 fn close_doors(open: &Open, registry: &Registry, order: &DrainOrder) {
     for (address, closing) in &open.closings {
-        let gone = order.mode == DrainMode::Close || order.removed.contains(address);
-        if gone {
+        if order.mode == DrainMode::Close || order.removed.contains(address) {
             closing.shut.cancel();
         } else {
             closing.leave.cancel();
@@ -275,10 +274,11 @@ fn close_doors(open: &Open, registry: &Registry, order: &DrainOrder) {
         DrainMode::Close => open.adopting.shut.cancel(),
     }
     open.adopter.close();
-    registry.drain_all(match order.mode {
+    let drain = match order.mode {
         DrainMode::HandOver => Drain::HandOver,
         DrainMode::Close => Drain::Close,
-    });
+    };
+    registry.drain(drain, &order.gone);
 }
 
 /// Resolves when this process is told to terminate.

@@ -22,6 +22,8 @@ pub(super) struct DrainOrder {
     pub(super) mode: DrainMode,
     /// Addresses that are no longer served by anybody.
     pub(super) removed: Vec<String>,
+    /// Names of listeners that nobody has any more.
+    pub(super) gone: Vec<String>,
     /// Task workers: run what waits, too.
     pub(super) finish_queue: bool,
     /// Until unguarded work is cut.
@@ -34,7 +36,14 @@ impl DrainOrder {
     /// What to do when nobody is there any more to give orders: close the door at once, finish
     /// what is in hand.
     pub(super) fn abandoned(max_wait: Duration, guard: Duration) -> Self {
-        Self { mode: DrainMode::Close, removed: Vec::new(), finish_queue: true, max_wait, guard }
+        Self {
+            mode: DrainMode::Close,
+            removed: Vec::new(),
+            gone: Vec::new(),
+            finish_queue: true,
+            max_wait,
+            guard,
+        }
     }
 }
 

@@ -70,6 +70,7 @@ where
     let name = &server.name;
     identity::become_role(name, role, Some(begin.worker_id), Some(begin.generation));
     process::set_title(&format!("{name}: {title} (gen {})", begin.generation));
+    crate::conn::panics::install();
     let runtime = match build_runtime(settings.server.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -297,10 +298,11 @@ where
             ToWorker::Serve => {
                 let _ = self.life.serve();
             }
-            ToWorker::Drain { mode, removed, finish_queue, max_wait_ms, guard_ms } => {
+            ToWorker::Drain { mode, removed, gone, finish_queue, max_wait_ms, guard_ms } => {
                 let order = DrainOrder {
                     mode,
                     removed,
+                    gone,
                     finish_queue,
                     max_wait: Duration::from_millis(max_wait_ms),
                     guard: Duration::from_millis(guard_ms),

@@ -21,7 +21,7 @@ use crate::protocol::worker::{Begin, DrainMode, Resource, ToWorker};
 use super::output::OutputPipe;
 use super::process::{Process, TemplateProcess};
 use super::release::Release;
-use super::resources::{Queue, listeners_of};
+use super::resources::{BoundListener, Queue, listeners_of};
 use super::{Manager, WORKER_TICKETS, ended};
 
 impl Manager {
@@ -350,10 +350,12 @@ impl Manager {
         if let Some(row) = self.processes.children.get(&child).and_then(|it| it.row) {
             self.slab.row(row).set_draining(1);
         }
-        let removed = self.removed_for(child);
+        let removed = self.missing_for(child, |it| &it.address);
+        let gone = self.missing_for(child, |it| &it.name);
         let message = ToWorker::Drain {
             mode,
             removed,
+            gone,
             finish_queue,
             max_wait_ms: grace.max_wait,
             guard_ms: grace.guard,
@@ -361,16 +363,15 @@ impl Manager {
         self.tell_child(child, &message, Vec::new());
     }
 
-    /// Addresses of a child's generation that the newest bound generation no longer has.
-    fn removed_for(&self, child: ChildId) -> Vec<String> {
+    /// Addresses, or names, of a child's generation that the newest bound generation lacks.
+    fn missing_for(&self, child: ChildId, of: fn(&BoundListener) -> &String) -> Vec<String> {
         let Some(process) = self.processes.children.get(&child) else { return Vec::new() };
-        let addresses = |generation: &Generation| -> BTreeSet<&String> {
+        let all = |generation: &Generation| -> BTreeSet<&String> {
             let listeners = self.listeners.get(generation).map_or(&[][..], Vec::as_slice);
-            listeners.iter().map(|it| &it.address).collect()
+            listeners.iter().map(of).collect()
         };
         let Some((newest, _)) = self.listeners.last_key_value() else { return Vec::new() };
-        let own = addresses(&process.generation);
-        own.difference(&addresses(newest)).map(|it| (*it).clone()).collect()
+        all(&process.generation).difference(&all(newest)).map(|it| (*it).clone()).collect()
     }
 
     fn kill(&mut self, child: ChildId, reason: Option<String>) {

@@ -89,6 +89,9 @@ pub enum ToWorker {
         /// Addresses that the next generation no longer has: their queue is emptied and
         /// answered first, whatever the mode.
         removed: Vec<String>,
+        /// Names of listeners that the next generation no longer has: their connections are
+        /// finished and closed, since nobody could take them.
+        gone: Vec<String>,
         /// Task workers: run what waits in the queue too, until it is empty.
         finish_queue: bool,
         /// Milliseconds until unguarded work is cut.

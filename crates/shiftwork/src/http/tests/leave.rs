@@ -278,8 +278,21 @@ async fn a_stop_closes_what_is_idle() {
     let mut test = Test::new().await;
     test.get("/hello").await;
     test.registry.drain_all(Drain::Close);
+    test.sweep_in(Duration::from_millis(1100));
     assert!(test.at_eof().await);
     assert!(matches!(test.outcome().await, Outcome::Closed(CloseReason::Stopped)));
+}
+
+#[tokio::test]
+async fn a_client_that_was_just_answered_gets_one_more_answer_at_a_stop() {
+    let mut test = Test::new().await;
+    test.get("/hello").await;
+    test.registry.drain_all(Drain::Close);
+    test.sweep_in(Duration::from_millis(900));
+    test.settle().await;
+    let (head, _) = test.get("/last").await;
+    assert!(head.contains("connection: close"), "{head}");
+    assert!(test.at_eof().await);
 }
 
 #[tokio::test]
