@@ -78,6 +78,8 @@ pub struct Core {
     backoffs: BTreeMap<(Generation, Kind, u32), Backoff>,
     draining: Vec<(Waiter, outcome::Outcome)>,
     greeted: bool,
+    /// The settings of the first generation: master and manager go by these.
+    started_with: Option<ServerSettings>,
     next_child: ChildId,
     next_generation: Generation,
     out: Vec<Action>,
@@ -102,6 +104,7 @@ impl Core {
             backoffs: BTreeMap::new(),
             draining: Vec::new(),
             greeted: false,
+            started_with: None,
             next_child: 1,
             next_generation: 1,
             out: Vec::new(),

@@ -195,14 +195,9 @@ impl Core {
         }
     }
 
-    /// Settings that this generation has changed and that a reload does not reach.
+    /// Settings that differ from those of the start and that a reload does not reach.
     fn changes_that_wait(&self, generation: Generation) -> Vec<String> {
-        let before = self
-            .generations
-            .range(..generation)
-            .next_back()
-            .and_then(|(number, _)| self.settings_of(*number));
-        match (before, self.settings_of(generation)) {
+        match (&self.started_with, self.settings_of(generation)) {
             (Some(before), Some(after)) => needs_restart(before, after)
                 .into_iter()
                 .map(|key| format!("server.{key} has changed; that takes effect at the next start"))

@@ -80,6 +80,9 @@ impl Core {
         let first = self.workers.is_none();
         let generation = run.generation;
         let before = self.workers;
+        if first {
+            self.started_with = self.settings_of(generation).cloned();
+        }
         self.tasks = Some(generation);
         if run.scope == Scope::All {
             self.workers = Some(generation);

@@ -146,7 +146,7 @@ impl Manager {
             signal::USR2,
         ])?;
         let pids = Pids { master: setup.master_pid, manager: std::process::id().cast_signed() };
-        let rows = Rows::new(&setup.slab);
+        let rows = Rows::new();
         Ok(Self {
             name: setup.name,
             origin: setup.origin,

@@ -1,6 +1,6 @@
 //! Which row of the slab belongs to whom, and the sums of those who are gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use shiftwork_sys::slab::Slab;
 
@@ -14,19 +14,29 @@ pub const MANAGER: u32 = 1;
 /// The rows that are free, and how often each slot was filled again.
 #[derive(Debug)]
 pub struct Rows {
-    free: BTreeSet<u32>,
+    /// The first row that was never used.
+    fresh: u32,
+    /// Used before, and free again.
+    free: Vec<u32>,
     restarts: BTreeMap<(Kind, u32), u64>,
 }
 
 impl Rows {
     /// All rows but those of master and manager are free.
-    pub fn new(slab: &Slab) -> Self {
-        Self { free: (2..slab.rows()).collect(), restarts: BTreeMap::new() }
+    pub fn new() -> Self {
+        Self { fresh: MANAGER + 1, free: Vec::new(), restarts: BTreeMap::new() }
     }
 
     /// Takes a row and clears it.
     pub fn take(&mut self, slab: &Slab) -> Option<u32> {
-        let row = self.free.pop_first()?;
+        let row = match self.free.pop() {
+            Some(row) => row,
+            None if self.fresh < slab.rows() => {
+                self.fresh += 1;
+                self.fresh - 1
+            }
+            None => return None,
+        };
         slab.row(row).clear();
         Some(row)
     }
@@ -34,7 +44,7 @@ impl Rows {
     /// Adds a row's counters to those of the dead, and frees it.
     pub fn free(&mut self, slab: &Slab, row: u32) {
         slab.retire(row);
-        self.free.insert(row);
+        self.free.push(row);
     }
 
     /// Notes that a slot was filled again after a death.

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shiftwork_sys::daemon::{self, Detached};
@@ -15,6 +16,7 @@ use shiftwork_sys::process::{self, Forked};
 use shiftwork_sys::signal::SignalFd;
 use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
+use shiftwork_sys::wait::{Interest, Poller};
 use shiftwork_sys::{fd, limits, umask};
 
 use crate::identity;
@@ -30,8 +32,12 @@ use super::signals::{self, Ears};
 use super::vault::Vault;
 use super::{Master, pair};
 
-/// Processes that there can be at a time: four generations of 1,024 workers and some.
-const ROWS: u32 = 8192;
+/// Processes that there can be at a time: the most generations of the most workers and task workers
+/// that the settings allow, and some. Rows that are not used take no memory.
+const ROWS: u32 = 64 * 2 * 1024 + 1024;
+
+/// Beyond start_timeout, how long a daemon may take to say that it has passed.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Where a server's files are; all absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -357,14 +363,19 @@ impl Launcher {
 fn report(start: &Start, channel: &Channel) -> u8 {
     let _ = channel.set_blocking(true);
     let mut buffer = vec![0; wire::MAX_PACKET];
-    let news = channel
-        .recv(&mut buffer)
-        .ok()
+    // The daemon keeps start_timeout itself; this is for one that cannot keep anything any more.
+    let patience = start.settings.start_timeout.saturating_add(SILENCE);
+    let mut poller = Poller::new();
+    poller.add((), channel.as_fd(), Interest::READ);
+    let spoke = poller.wait(Some(patience)).is_ok_and(|ready| !ready.is_empty());
+    let news = Some(channel)
+        .filter(|_| spoke)
+        .and_then(|channel| channel.recv(&mut buffer).ok())
         .filter(|received| received.len > 0)
         .and_then(|received| wire::decode::<News>(&buffer[..received.len]).ok())
         .unwrap_or_else(|| News::Failed {
             reason: format!(
-                "its process ended without a word; its log is {}",
+                "its process has said nothing; its log is {}",
                 start.places.log_file.display()
             ),
             output: String::new(),
