@@ -179,7 +179,9 @@ impl Core {
         });
         let respawns = self.respawns.iter().filter_map(|it| self.respawn_due(it));
         let hooks = self.hooks.values().map(|hook| hook.deadline);
-        run.into_iter().chain(kills).chain(templates).chain(respawns).chain(hooks).min()
+        let all = run.into_iter().chain(kills).chain(templates).chain(respawns).chain(hooks);
+        // What was killed already has no deadline any more.
+        all.filter(|due| *due < Millis::MAX).min()
     }
 
     /// Kills what has had its time.

@@ -117,9 +117,6 @@ impl Core {
         let wait = state.deaths.died(None);
         state.template = Template::Gone { retry_at: self.now + wait };
         let failure = state.failure.take();
-        if matches!(was, Template::Leaving { .. } | Template::Gone { .. }) {
-            return;
-        }
         let said = match (was, failure) {
             (_, Some(failure)) => failure,
             (Template::Loaded, None) => format!("the template {ended}"),
@@ -131,13 +128,18 @@ impl Core {
             .filter(|it| it.generation == generation && it.pid.is_none())
             .map(|it| it.id)
             .collect();
+        let expected = matches!(was, Template::Leaving { .. } | Template::Gone { .. });
         if self.is_starting(generation) {
             self.fail_run(said);
-        } else {
+        } else if !expected {
             self.warn(format!("{said} (gen {generation})"));
         }
+        // What it was asked to fork and has not named will never be named.
         for child in orphans {
             self.not_forked(child, "the template is gone".into());
+        }
+        if expected {
+            return;
         }
         // An idle template is missed only at the next death; have it back before that.
         let needed = self.workers == Some(generation) || self.tasks == Some(generation);

@@ -1,0 +1,7 @@
+//! The decisions, tested without a process.
+#![allow(clippy::unwrap_used)]
+
+mod reloads;
+mod stops;
+mod walk;
+mod world;

@@ -1,0 +1,67 @@
+//! Stops, from wherever the server stands.
+
+use crate::core::event::{Action, Event, Scope, Until};
+use crate::core::outcome::Verdict;
+use crate::protocol::template::{HookName, Kind};
+
+use super::world::{Plan, World, settings};
+
+#[test]
+fn workers_first_then_task_workers_then_the_hook_then_templates() {
+    let plan =
+        Plan { settings: settings(2, 1), hooks: vec![HookName::OnShutdown], ..Plan::default() };
+    let mut world = World::new(plan);
+    world.reload(Scope::All);
+    world.log.clear();
+    let task_worker = world.child(1, Kind::TaskWorker, 2);
+    world.tell(Event::Stop);
+    world.run();
+    let order: Vec<&str> = world
+        .log
+        .iter()
+        .filter_map(|it| match it {
+            Action::Drain { child, .. } if *child == task_worker => Some("task worker"),
+            Action::Drain { .. } => Some("worker"),
+            Action::Hook { .. } => Some("hook"),
+            Action::ExitTemplate { .. } => Some("template"),
+            Action::Exit { code: 0 } => Some("exit"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, ["worker", "worker", "task worker", "hook", "template", "exit"]);
+}
+
+#[test]
+fn a_stop_during_a_reload_answers_everybody_and_ends() {
+    // After each number of steps of a reload.
+    for steps in 0..40 {
+        let mut world = World::serving(2, 1);
+        let first = world.ask(Scope::All, Until::Committed);
+        let second = world.ask(Scope::Tasks, Until::Committed);
+        for _ in 0..steps {
+            if let Some(event) = world.events.pop_front() {
+                world.tell(event);
+            }
+        }
+        world.tell(Event::Stop);
+        world.run();
+        while world.exit.is_none() && world.let_time_pass() {}
+        assert_eq!(world.exit, Some(0), "after {steps} steps");
+        assert!(world.finished.contains_key(&first) && world.finished.contains_key(&second));
+        assert!(world.processes.is_empty() && world.templates.is_empty(), "after {steps} steps");
+        let late = world.ask(Scope::All, Until::Committed);
+        assert_eq!(world.finished[&late].outcome, Verdict::Aborted);
+    }
+}
+
+#[test]
+fn quit_waits_for_nobody() {
+    let mut world = World::serving(2, 1);
+    world.slow_drain = true;
+    world.tell(Event::Stop);
+    world.tell(Event::Quit);
+    world.run();
+    assert_eq!(world.exit, Some(0));
+    let waits = |it: &&Action| matches!(it, Action::Drain { grace, .. } if grace.max_wait == 0);
+    assert!(world.log.iter().filter(waits).count() >= 1);
+}

@@ -1,0 +1,161 @@
+//! Random walks: whatever happens in whatever order, the promises hold.
+
+use proptest::prelude::*;
+
+use crate::core::event::{Ended, Event, Scope, Until};
+use crate::protocol::template::Kind;
+
+use super::world::{Fault, World};
+
+/// Something that happens.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// The next answer of a process arrives.
+    Answer,
+    /// Time passes until the next deadline.
+    Wait,
+    Reload(Scope, Fault),
+    KillSomebody(usize),
+    KillTemplate,
+    Retire(usize),
+    FinishDrain(usize),
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        4 => Just(Fault::None),
+        1 => Just(Fault::TemplateExits),
+        1 => Just(Fault::NotBound),
+        1 => Just(Fault::PreloadFails),
+        1 => Just(Fault::ForkRefused),
+        1 => Just(Fault::StartFails),
+        1 => Just(Fault::StartHangs),
+        1 => Just(Fault::StartFailsFrom(1)),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => Just(Step::Answer),
+        2 => Just(Step::Wait),
+        1 => fault().prop_map(|fault| Step::Reload(Scope::All, fault)),
+        1 => fault().prop_map(|fault| Step::Reload(Scope::Tasks, fault)),
+        1 => (0_usize..8).prop_map(Step::KillSomebody),
+        1 => Just(Step::KillTemplate),
+        1 => (0_usize..8).prop_map(Step::Retire),
+        2 => (0_usize..8).prop_map(Step::FinishDrain),
+    ]
+}
+
+fn take(world: &mut World, step: Step) {
+    match step {
+        Step::Answer => {
+            if let Some(event) = world.events.pop_front() {
+                world.now += 1;
+                world.tell(event);
+            }
+        }
+        Step::Wait => {
+            if let Some(due) = world.core.next_deadline() {
+                world.now = world.now.max(due);
+                world.tell(Event::Tick);
+            }
+        }
+        Step::Reload(scope, fault) => {
+            world.plan.fault = fault;
+            world.ask(scope, Until::Committed);
+        }
+        Step::KillSomebody(which) => {
+            let all: Vec<_> = world.processes.keys().copied().collect();
+            if let Some(child) = all.get(which % all.len().max(1)) {
+                world.kill(*child);
+            }
+        }
+        Step::KillTemplate => {
+            if let Some(generation) = world.templates.first().copied() {
+                world.kill_template(generation);
+            }
+        }
+        Step::Retire(which) => {
+            let all: Vec<_> = world.processes.keys().copied().collect();
+            if let Some(child) = all.get(which % all.len().max(1)) {
+                world.tell(Event::Retire { child: *child, reason: "asked".into() });
+            }
+        }
+        Step::FinishDrain(which) => {
+            let drains = |child: &u64| world.processes[child].draining;
+            let all: Vec<_> = world.processes.keys().copied().filter(drains).collect();
+            if let Some(child) = all.get(which % all.len().max(1)) {
+                world.gone(*child, Ended::Code(0));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_it_comes_to_rest_serving_and_can_be_stopped(
+        steps in prop::collection::vec(step(), 1..300),
+        parallel in 0_u32..3,
+    ) {
+        let mut world = World::serving(2, 1);
+        world.plan.settings.reload_parallel = parallel;
+        world.slow_drain = true;
+        for step in steps {
+            take(&mut world, step);
+        }
+        // Left alone, it comes to rest.
+        world.plan.fault = Fault::None;
+        for _ in 0..200 {
+            world.run();
+            if !world.let_time_pass() {
+                break;
+            }
+        }
+        world.run();
+        prop_assert_eq!(world.core.state(), "serving");
+        let generation = world.core.generation();
+        prop_assert_eq!(world.serving_in(generation, Kind::Worker), vec![0, 1]);
+        prop_assert_eq!(world.slots_served().len(), 2);
+        let draining = world.processes.values().filter(|it| it.draining).count();
+        prop_assert_eq!(draining, 0, "{:?}", world.processes);
+        // A reload still works, and a stop ends everything.
+        world.slow_drain = false;
+        let outcome = world.reload(Scope::All);
+        prop_assert_eq!(outcome.outcome, crate::core::outcome::Verdict::Committed);
+        world.run();
+        prop_assert!(world.processes.values().all(|it| it.generation == outcome.generation));
+        world.tell(Event::Stop);
+        world.run();
+        while world.exit.is_none() && world.let_time_pass() {}
+        prop_assert_eq!(world.exit, Some(0), "{:#?}", world.core);
+        prop_assert!(world.processes.is_empty() && world.templates.is_empty());
+    }
+
+    #[test]
+    fn without_deaths_every_slot_is_served_at_every_moment(
+        faults in prop::collection::vec(fault(), 1..6),
+        parallel in 0_u32..4,
+        workers in 1_u32..5,
+    ) {
+        let mut world = World::serving(workers, 1);
+        world.plan.settings.reload_parallel = parallel;
+        for fault in faults {
+            world.plan.fault = fault;
+            world.ask(Scope::All, Until::Committed);
+            loop {
+                while let Some(event) = world.events.pop_front() {
+                    world.now += 1;
+                    world.tell(event);
+                    prop_assert_eq!(world.slots_served().len(), workers as usize);
+                }
+                if world.core.state() == "serving" || !world.let_time_pass() {
+                    break;
+                }
+            }
+        }
+        prop_assert_eq!(world.core.state(), "serving");
+    }
+}

@@ -1,0 +1,312 @@
+//! A world without processes: it answers the core's actions with what processes would say.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::core::event::{Action, ChildId, Ended, Event, Generation, Millis, Scope, Ticket, Until};
+use crate::core::outcome::{Outcome, Verdict};
+use crate::core::{Core, Pids};
+use crate::protocol::template::{Formats, Hello, HookName, Kind};
+use crate::protocol::worker::DrainMode;
+use crate::settings::ServerSettings;
+
+/// What goes wrong in a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Fault {
+    #[default]
+    None,
+    TemplateExits,
+    TemplateHangs,
+    NotBound,
+    PreloadFails,
+    ForkRefused,
+    StartFails,
+    StartHangs,
+    /// Workers from this id on fail in on_worker_start.
+    StartFailsFrom(u32),
+}
+
+/// What a generation is like.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Plan {
+    pub(super) fault: Fault,
+    pub(super) settings: ServerSettings,
+    pub(super) hooks: Vec<HookName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) generation: Generation,
+    pub(super) kind: Kind,
+    pub(super) worker_id: u32,
+    pub(super) serving: bool,
+    pub(super) draining: bool,
+}
+
+pub(super) struct World {
+    pub(super) core: Core,
+    pub(super) now: Millis,
+    pub(super) plan: Plan,
+    plans: BTreeMap<Generation, Plan>,
+    pub(super) templates: BTreeSet<Generation>,
+    pub(super) processes: BTreeMap<ChildId, Process>,
+    hooks: BTreeSet<ChildId>,
+    pub(super) events: VecDeque<Event>,
+    pub(super) log: Vec<Action>,
+    pub(super) finished: BTreeMap<Ticket, Outcome>,
+    pub(super) exit: Option<i32>,
+    /// Draining processes stay until the test lets them go.
+    pub(super) slow_drain: bool,
+    next_ticket: Ticket,
+}
+
+pub(super) fn settings(workers: u32, tasks: u32) -> ServerSettings {
+    ServerSettings { worker_num: workers, task_worker_num: tasks, ..ServerSettings::default() }
+}
+
+impl World {
+    pub(super) fn new(plan: Plan) -> Self {
+        Self {
+            core: Core::new(Pids { master: 1, manager: 2 }, Duration::from_secs(30)),
+            now: 1_000,
+            plan,
+            plans: BTreeMap::new(),
+            templates: BTreeSet::new(),
+            processes: BTreeMap::new(),
+            hooks: BTreeSet::new(),
+            events: VecDeque::new(),
+            log: Vec::new(),
+            finished: BTreeMap::new(),
+            exit: None,
+            slow_drain: false,
+            next_ticket: 0,
+        }
+    }
+
+    /// A server that serves, with its log empty.
+    pub(super) fn serving(workers: u32, tasks: u32) -> Self {
+        let mut world = Self::new(Plan { settings: settings(workers, tasks), ..Plan::default() });
+        let outcome = world.reload(Scope::All);
+        assert_eq!(outcome.outcome, Verdict::Committed);
+        world.log.clear();
+        world
+    }
+
+    pub(super) fn ask(&mut self, scope: Scope, until: Until) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Some(self.next_ticket);
+        self.tell(Event::Reload { ticket, scope, overrides: Vec::new(), until });
+        self.next_ticket
+    }
+
+    /// Asks for a reload and runs until it is answered.
+    pub(super) fn reload(&mut self, scope: Scope) -> Outcome {
+        let ticket = self.ask(scope, Until::Committed);
+        self.run();
+        while !self.finished.contains_key(&ticket) && self.let_time_pass() {}
+        self.finished.get(&ticket).cloned().unwrap()
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        for action in self.core.on(event, self.now) {
+            self.perform(&action);
+            self.log.push(action);
+        }
+    }
+
+    /// Until nothing more happens by itself.
+    pub(super) fn run(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            self.now += 1;
+            self.tell(event);
+        }
+        // Told the time again, the core has nothing more to say.
+        let before = self.log.len();
+        self.tell(Event::Tick);
+        self.tell(Event::Tick);
+        assert!(self.events.is_empty() || self.log.len() > before);
+    }
+
+    /// On to the next deadline. False: there is none.
+    pub(super) fn let_time_pass(&mut self) -> bool {
+        let Some(due) = self.core.next_deadline() else { return false };
+        self.now = self.now.max(due);
+        self.tell(Event::Tick);
+        self.run();
+        true
+    }
+
+    pub(super) fn kill(&mut self, child: ChildId) {
+        self.gone(child, Ended::Signal(9));
+    }
+
+    pub(super) fn gone(&mut self, child: ChildId, ended: Ended) {
+        if self.processes.remove(&child).is_some() || self.hooks.remove(&child) {
+            self.events.push_back(Event::Gone { child, ended, tasks_wait: false });
+        }
+    }
+
+    pub(super) fn kill_template(&mut self, generation: Generation) {
+        if self.templates.remove(&generation) {
+            let ended = Ended::Signal(9);
+            self.events.push_back(Event::TemplateGone { generation, ended });
+        }
+    }
+
+    pub(super) fn serving_in(&self, generation: Generation, kind: Kind) -> Vec<u32> {
+        let mut ids: Vec<u32> = self
+            .processes
+            .values()
+            .filter(|it| it.generation == generation && it.kind == kind)
+            .filter(|it| it.serving && !it.draining)
+            .map(|it| it.worker_id)
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Slots that somebody serves, of whatever generation.
+    pub(super) fn slots_served(&self) -> BTreeSet<u32> {
+        let serves = |it: &&Process| it.kind == Kind::Worker && it.serving && !it.draining;
+        self.processes.values().filter(serves).map(|it| it.worker_id).collect()
+    }
+
+    pub(super) fn child(&self, generation: Generation, kind: Kind, id: u32) -> ChildId {
+        let found = self
+            .processes
+            .iter()
+            .find(|(_, it)| it.generation == generation && it.kind == kind && it.worker_id == id);
+        *found.unwrap().0
+    }
+
+    fn perform(&mut self, action: &Action) {
+        match action {
+            Action::SpawnTemplate { generation, .. } => self.execute(*generation),
+            Action::Bind { generation } => {
+                let generation = *generation;
+                self.events.push_back(if self.fault(generation) == Fault::NotBound {
+                    Event::NotBound { generation, reason: "in use".into() }
+                } else {
+                    Event::Bound { generation }
+                });
+            }
+            Action::Load { generation } => self.load(*generation),
+            Action::Fork { child, generation, kind, worker_id, .. } => {
+                self.fork(*child, *generation, *kind, *worker_id);
+            }
+            Action::Hook { child, .. } => {
+                self.hooks.insert(*child);
+                self.events.push_back(Event::Forked { child: *child, pid: 7 });
+                self.gone(*child, Ended::Code(0));
+            }
+            Action::Serve { child } => {
+                if let Some(process) = self.processes.get_mut(child) {
+                    process.serving = true;
+                    self.events.push_back(Event::Serving { child: *child });
+                }
+            }
+            Action::Drain { child, grace, mode, .. } => {
+                if let Some(process) = self.processes.get_mut(child) {
+                    process.draining = true;
+                    let stays =
+                        self.slow_drain && grace.max_wait > 0 && *mode == DrainMode::HandOver;
+                    if !stays {
+                        self.gone(*child, Ended::Code(0));
+                    }
+                }
+            }
+            Action::Kill { child, .. } => self.gone(*child, Ended::Signal(9)),
+            Action::ExitTemplate { generation } => {
+                let generation = *generation;
+                if self.templates.remove(&generation) {
+                    let ended = Ended::Code(0);
+                    self.events.push_back(Event::TemplateGone { generation, ended });
+                }
+            }
+            Action::KillTemplate { generation } => self.kill_template(*generation),
+            Action::Finish { tickets, outcome } => {
+                for ticket in tickets {
+                    let twice = self.finished.insert(*ticket, outcome.clone());
+                    assert!(twice.is_none(), "ticket {ticket} was answered twice");
+                }
+            }
+            Action::Exit { code } => {
+                assert_eq!(self.exit, None, "two exits");
+                self.exit = Some(*code);
+            }
+            Action::Commit { .. }
+            | Action::Forget { .. }
+            | Action::Progress { .. }
+            | Action::Log { .. } => {}
+        }
+    }
+
+    fn fault(&self, generation: Generation) -> Fault {
+        self.plans.get(&generation).map_or(Fault::None, |plan| plan.fault)
+    }
+
+    fn execute(&mut self, generation: Generation) {
+        let plan = self.plans.entry(generation).or_insert_with(|| self.plan.clone()).clone();
+        self.templates.insert(generation);
+        match plan.fault {
+            Fault::TemplateExits => {
+                self.templates.remove(&generation);
+                let ended = Ended::Code(3);
+                self.events.push_back(Event::TemplateGone { generation, ended });
+            }
+            Fault::TemplateHangs => {}
+            _ => {
+                let formats = Formats { oldest: 1, newest: 1 };
+                let hello = Box::new(Hello {
+                    hand_over: formats,
+                    slab: formats,
+                    task: formats,
+                    release: "r".into(),
+                    settings: plan.settings,
+                    listeners: Vec::new(),
+                    hooks: plan.hooks,
+                });
+                self.events.push_back(Event::Hello { generation, hello });
+            }
+        }
+    }
+
+    fn load(&mut self, generation: Generation) {
+        if self.fault(generation) == Fault::PreloadFails {
+            let reason = "preload has panicked".into();
+            self.events.push_back(Event::TemplateFailed { generation, reason });
+            self.templates.remove(&generation);
+            let ended = Ended::Code(1);
+            self.events.push_back(Event::TemplateGone { generation, ended });
+        } else {
+            self.events.push_back(Event::Loaded { generation });
+        }
+    }
+
+    fn fork(&mut self, child: ChildId, generation: Generation, kind: Kind, worker_id: u32) {
+        // It has died, and the news is under way: nothing comes of this.
+        if !self.templates.contains(&generation) {
+            return;
+        }
+        let fault = self.fault(generation);
+        if fault == Fault::ForkRefused {
+            let reason = "two threads".into();
+            self.events.push_back(Event::NotForked { child, reason });
+            return;
+        }
+        let process = Process { generation, kind, worker_id, serving: false, draining: false };
+        self.processes.insert(child, process);
+        self.events.push_back(Event::Forked { child, pid: i32::try_from(child).unwrap() + 100 });
+        let fails = match fault {
+            Fault::StartFails => true,
+            Fault::StartFailsFrom(first) => kind == Kind::Worker && worker_id >= first,
+            _ => false,
+        };
+        if fails {
+            self.events.push_back(Event::Failed { child, reason: "it panicked".into() });
+            self.gone(child, Ended::Code(1));
+        } else if fault != Fault::StartHangs {
+            self.events.push_back(Event::Ready { child });
+        }
+    }
+}
