@@ -19,7 +19,7 @@ pub(super) struct Respawn {
 }
 
 impl Core {
-    /// Has a child forked from a generation whose template is loaded.
+    /// Has a child forked, as soon as there is a template for it.
     pub(super) fn fork(
         &mut self,
         generation: Generation,
@@ -28,6 +28,12 @@ impl Core {
         worker_id: u32,
         purpose: Purpose,
     ) {
+        let template = self.generations.get(&generation).map(|it| it.template);
+        if template != Some(Template::Loaded) {
+            let due = self.now;
+            self.respawns.push(Respawn { due, generation, queue, kind, worker_id, purpose });
+            return;
+        }
         let id = self.next_child;
         self.next_child += 1;
         self.children.insert(

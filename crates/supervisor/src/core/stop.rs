@@ -10,7 +10,7 @@ use super::outcome::Verdict;
 use super::{Core, Phase};
 
 /// Beyond its deadlines a process has this long to log what it cut and to exit.
-pub(super) const LAST_WORDS: Millis = 1_000;
+pub(super) const LAST_WORDS: Millis = 2_000;
 
 /// How far a stop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -126,11 +126,15 @@ proptest! {
         let outcome = world.reload(Scope::All);
         prop_assert_eq!(outcome.outcome, crate::core::outcome::Verdict::Committed);
         world.run();
-        prop_assert!(world.processes.values().all(|it| it.generation == outcome.generation));
+        prop_assert!(
+            world.processes.values().all(|it| it.generation == outcome.generation),
+            "{:?}",
+            world.processes
+        );
         world.tell(Event::Stop);
         world.run();
         while world.exit.is_none() && world.let_time_pass() {}
-        prop_assert_eq!(world.exit, Some(0), "{:#?}", world.core);
+        prop_assert_eq!(world.exit, Some(0));
         prop_assert!(world.processes.is_empty() && world.templates.is_empty());
     }
 
