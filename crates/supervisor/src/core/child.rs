@@ -1,11 +1,12 @@
 //! One worker or task worker, seen from above.
 
 use crate::protocol::template::Kind;
+use serde::{Deserialize, Serialize};
 
 use super::event::{ChildId, Generation, Millis};
 
 /// Where a child is in its life. Each state is entered by exactly one method of [`Child`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// Asked of the template; it has no pid yet.
     Forking,
@@ -27,7 +28,7 @@ pub enum State {
 }
 
 /// Why a child was forked, which decides what follows its readiness and its failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
     /// For a reload: waits until the reload lets it serve; its failure fails the reload.
     Reload,
@@ -41,7 +42,7 @@ pub enum Purpose {
 }
 
 /// A worker or task worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
     /// Its number.
     pub id: ChildId,

@@ -1,6 +1,7 @@
 //! Forks: new children, and the ones that are due because others died.
 
 use crate::protocol::template::Kind;
+use serde::{Deserialize, Serialize};
 
 use super::child::{Child, Purpose, State};
 use super::event::{Action, ChildId, Generation, Millis, Source};
@@ -8,7 +9,7 @@ use super::generation::{GenerationState, Template};
 use super::{Core, Phase};
 
 /// A child that is to be forked in the place of one that died.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Respawn {
     pub(super) due: Millis,
     pub(super) generation: Generation,

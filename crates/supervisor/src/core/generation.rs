@@ -1,12 +1,13 @@
 //! One generation, seen from above: its template and what that has said.
 
 use crate::protocol::template::{Hello, HookName};
+use serde::{Deserialize, Serialize};
 
 use super::event::Millis;
 use super::respawn::Backoff;
 
 /// Where a template is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Template {
     /// Executed; has not said hello.
     Starting,
@@ -29,7 +30,7 @@ pub enum Template {
 }
 
 /// A generation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GenerationState {
     /// Where its template is.
     pub template: Template,

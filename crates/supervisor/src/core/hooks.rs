@@ -1,6 +1,7 @@
 //! Hooks: callbacks that run in a short-lived process of their own.
 
 use crate::protocol::template::{HookCall, HookName, WorkerDeath};
+use serde::{Deserialize, Serialize};
 
 use super::event::{Action, ChildId, Ended, Generation, Millis};
 use super::generation::Template;
@@ -10,7 +11,7 @@ use super::{Core, Phase};
 const HOOK_TIMEOUT: Millis = 10_000;
 
 /// A hook under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HookRun {
     pub(super) name: HookName,
     pub(super) deadline: Millis,

@@ -13,6 +13,7 @@ pub mod respawn;
 mod deaths;
 mod forks;
 mod hooks;
+mod pairs;
 mod reload;
 mod replace;
 mod retire;
@@ -21,6 +22,7 @@ mod templates;
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::protocol::template::Kind;
@@ -35,7 +37,7 @@ use respawn::Backoff;
 use stop::Stop;
 
 /// What goes on.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Phase {
     /// Nothing but serving.
     Idle,
@@ -50,7 +52,7 @@ enum Phase {
 }
 
 /// The pids that hooks are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pids {
     /// Of the master.
     pub master: i32,
@@ -59,7 +61,7 @@ pub struct Pids {
 }
 
 /// Everything the decisions rest on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Core {
     pids: Pids,
     /// What holds until a release has said its own.
@@ -75,6 +77,7 @@ pub struct Core {
     phase: Phase,
     waiting: Option<Request>,
     respawns: Vec<forks::Respawn>,
+    #[serde(with = "pairs")]
     backoffs: BTreeMap<(Generation, Kind, u32), Backoff>,
     draining: Vec<(Waiter, outcome::Outcome)>,
     greeted: bool,
@@ -82,6 +85,7 @@ pub struct Core {
     started_with: Option<ServerSettings>,
     next_child: ChildId,
     next_generation: Generation,
+    #[serde(skip)]
     out: Vec<Action>,
 }
 

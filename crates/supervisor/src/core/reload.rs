@@ -6,6 +6,7 @@
 //! ```
 
 use crate::settings::needs_restart;
+use serde::{Deserialize, Serialize};
 
 use super::child::Purpose;
 use super::event::{Action, Generation, Millis, Scope, Ticket, Until};
@@ -15,14 +16,14 @@ use super::stop::Stop;
 use super::{Core, Phase, millis};
 
 /// Somebody who waits for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Waiter {
     pub(super) ticket: Ticket,
     pub(super) until: Until,
 }
 
 /// A reload that has been asked for and has not begun.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) scope: Scope,
     pub(super) overrides: Vec<String>,
@@ -30,7 +31,7 @@ pub(super) struct Request {
 }
 
 /// A reload under way.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
     pub(super) generation: Generation,
     pub(super) scope: Scope,

@@ -1,6 +1,7 @@
 //! When a process that died is forked again: at once, and later each time it dies young.
 
 use super::event::Millis;
+use serde::{Deserialize, Serialize};
 
 /// A life shorter than this counts as dying young.
 const YOUNG: Millis = 10_000;
@@ -10,7 +11,7 @@ const FIRST_WAIT: Millis = 100;
 const LONGEST_WAIT: Millis = 5_000;
 
 /// The deaths in a row of one slot.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
     deaths: u32,
 }

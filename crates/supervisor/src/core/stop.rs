@@ -2,6 +2,7 @@
 
 use crate::protocol::template::{HookName, Kind};
 use crate::protocol::worker::DrainMode;
+use serde::{Deserialize, Serialize};
 
 use super::child::State;
 use super::event::{Action, ChildId, Grace, Millis};
@@ -13,7 +14,7 @@ use super::{Core, Phase};
 pub(super) const LAST_WORDS: Millis = 2_000;
 
 /// How far a stop is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     Workers,
     TaskWorkers,
@@ -23,7 +24,7 @@ enum Stage {
 }
 
 /// A stop under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stop {
     stage: Stage,
     code: i32,

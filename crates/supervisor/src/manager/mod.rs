@@ -1,13 +1,16 @@
 //! The manager: starts, watches, replaces. It decides nothing itself: what it hears becomes an
 //! [`Event`], the [`Core`] answers with actions, and `effects` carries them out.
 
+mod children;
 mod effects;
+mod hearing;
 mod output;
 mod process;
 pub mod release;
 mod resources;
 mod rows;
 mod status;
+mod templates;
 
 pub use rows::{MANAGER as MANAGER_ROW, MASTER as MASTER_ROW};
 
@@ -17,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use shiftwork_sys::clock::monotonic_ms;
-use shiftwork_sys::process::{Exit, reap};
+use shiftwork_sys::process::Exit;
 use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
@@ -25,14 +28,13 @@ use shiftwork_sys::wait::{Interest, Poller};
 
 use crate::core::event::{ChildId, Ended, Event, Generation, Scope, Ticket, Until};
 use crate::core::{Core, Pids};
-use crate::line::{Heard, Line, hear};
-use crate::protocol::master::{FromManager, START, ToManager, Verb};
-use crate::protocol::template::{FromTemplate, Snapshot};
-use crate::protocol::wire;
-use crate::protocol::worker::{Ask, FromWorker, ToWorker};
+use crate::line::Line;
+use crate::protocol::master::{FromManager, START};
+use crate::protocol::template::Snapshot;
+use crate::protocol::worker::ToWorker;
 
 use output::Tails;
-use process::{Processes, Whose};
+use process::Processes;
 use release::{Origin, Release};
 use resources::{BoundListener, Queue};
 use rows::Rows;
@@ -215,192 +217,6 @@ impl Manager {
             }
         }
         Ok(poller.wait(timeout)?.into_iter().map(|ready| ready.token).collect())
-    }
-
-    fn read(&mut self, source: Source) {
-        match source {
-            Source::Signals => self.read_signals(),
-            Source::Master => self.read_master(),
-            Source::Template(generation) => self.read_template(generation),
-            Source::TemplateOutput(generation) => self.read_template_output(generation),
-            Source::Child(child) => self.read_child(child),
-            Source::ChildOutput(child) => self.read_child_output(child),
-        }
-    }
-
-    fn read_signals(&mut self) {
-        while let Ok(Some(received)) = self.signals.read() {
-            if received.signo != signal::CHLD {
-                // The master decides, as if it had been sent there.
-                let signo = received.signo;
-                self.tell_master(&FromManager::Signal { signo }, Vec::new());
-            }
-        }
-        while let Ok(Some((pid, exit))) = reap() {
-            match self.processes.reaped(pid, exit) {
-                Whose::Template(generation) => self.template_ended(generation, exit),
-                Whose::Child(child) => self.child_ended(child, exit),
-                Whose::Unknown => {}
-            }
-        }
-    }
-
-    fn read_master(&mut self) {
-        self.master.flush();
-        let mut buffer = vec![0; wire::MAX_PACKET];
-        loop {
-            match hear(self.master.channel(), &mut buffer) {
-                Heard::Message(message, fds) => self.master_said(message, fds),
-                Heard::Nothing => return,
-                Heard::End => {
-                    tracing::error!("the master is gone: draining everything, then leaving");
-                    self.listeners.clear();
-                    self.take(Event::Stop);
-                    // Its end of the line stays readable for ever; nothing more comes from it.
-                    if let Ok((ours, theirs)) = Channel::pair() {
-                        self.master = Line::new(ours);
-                        // Open for as long as this process: an end that is closed is readable, too.
-                        std::mem::forget(theirs);
-                    }
-                    self.exit_when_empty();
-                    return;
-                }
-            }
-        }
-    }
-
-    fn master_said(&mut self, message: ToManager, mut fds: Vec<OwnedFd>) {
-        match message {
-            ToManager::Verb { ticket, verb } => match verb {
-                Verb::Reload { scope, overrides, until } => {
-                    self.take(Event::Reload { ticket, scope, overrides, until });
-                }
-                Verb::Stop => self.take(Event::Stop),
-                Verb::Quit => self.take(Event::Quit),
-                Verb::Status => self.send_status(ticket),
-            },
-            ToManager::Listener { generation, name, address, slot } => {
-                if let Some(socket) = fds.pop() {
-                    let listener = BoundListener { name, address, slot, socket };
-                    self.listeners.entry(generation).or_default().push(listener);
-                }
-            }
-            ToManager::Bound { generation } => self.take(Event::Bound { generation }),
-            ToManager::NotBound { generation, reason } => {
-                self.listeners.remove(&generation);
-                self.take(Event::NotBound { generation, reason });
-            }
-            ToManager::Log => {
-                if let Some(log) = fds.pop() {
-                    self.take_log(log);
-                }
-            }
-        }
-    }
-
-    fn read_template(&mut self, generation: Generation) {
-        let mut buffer = vec![0; wire::MAX_PACKET];
-        loop {
-            let Some(template) = self.processes.templates.get_mut(&generation) else { return };
-            let Some(line) = &mut template.line else { return };
-            line.flush();
-            match hear(line.channel(), &mut buffer) {
-                Heard::Message(message, _) => self.template_said(generation, message),
-                Heard::Nothing => return,
-                // Its end is learned when it is reaped.
-                Heard::End => {
-                    template.line = None;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn template_said(&mut self, generation: Generation, message: FromTemplate) {
-        match message {
-            FromTemplate::Hello(hello) => self.template_hello(generation, hello),
-            FromTemplate::Loaded => self.take(Event::Loaded { generation }),
-            FromTemplate::Failed { reason } => {
-                self.read_template_output(generation);
-                self.take(Event::TemplateFailed { generation, reason });
-            }
-            FromTemplate::Forked { child, pid } => self.child_named(child, pid),
-            FromTemplate::NotForked { child, reason } => {
-                self.drop_child(child);
-                self.take(Event::NotForked { child, reason });
-            }
-        }
-    }
-
-    fn read_template_output(&mut self, generation: Generation) {
-        let Some(template) = self.processes.templates.get_mut(&generation) else { return };
-        if let Some(output) = &mut template.output
-            && !output.drain(self.tails.of(generation))
-        {
-            template.output = None;
-        }
-    }
-
-    fn read_child(&mut self, child: ChildId) {
-        let mut buffer = vec![0; wire::MAX_PACKET];
-        loop {
-            let Some(process) = self.processes.children.get_mut(&child) else { return };
-            let Some(line) = &mut process.line else { return };
-            line.flush();
-            match hear(line.channel(), &mut buffer) {
-                Heard::Message(message, _) => self.child_said(child, message),
-                Heard::Nothing => return,
-                Heard::End => {
-                    process.line = None;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn child_said(&mut self, child: ChildId, message: FromWorker) {
-        match message {
-            FromWorker::Ready => self.take(Event::Ready { child }),
-            FromWorker::Failed { reason } => self.take(Event::Failed { child, reason }),
-            FromWorker::Serving => self.take(Event::Serving { child }),
-            FromWorker::Retire { reason } => self.take(Event::Retire { child, reason }),
-            FromWorker::Ask { ticket, ask } => self.asked(child, ticket, ask),
-        }
-    }
-
-    /// Application code in a worker asks.
-    fn asked(&mut self, child: ChildId, ticket: u64, ask: Ask) {
-        let own = self.next_ticket;
-        self.next_ticket += 1;
-        self.askers.insert(own, Asker { child, ticket });
-        match ask {
-            Ask::Stats => self.send_status(Some(own)),
-            Ask::Reload => self.take(Event::Reload {
-                ticket: Some(own),
-                scope: Scope::All,
-                overrides: Vec::new(),
-                until: Until::Committed,
-            }),
-            Ask::Shutdown => {
-                self.answer(own, "{\"event\":\"stopping\"}".into());
-                self.take(Event::Stop);
-            }
-        }
-    }
-
-    /// Answers somebody inside a worker.
-    fn answer(&mut self, ticket: Ticket, json: String) {
-        let Some(asker) = self.askers.remove(&ticket) else { return };
-        self.tell_child(asker.child, &ToWorker::Answer { ticket: asker.ticket, json }, Vec::new());
-    }
-
-    fn read_child_output(&mut self, child: ChildId) {
-        let Some(process) = self.processes.children.get_mut(&child) else { return };
-        if let Some(output) = &mut process.output
-            && !output.drain(self.tails.of(process.generation))
-        {
-            process.output = None;
-        }
     }
 
     fn tell_master(&mut self, message: &FromManager, fds: Vec<OwnedFd>) {

@@ -1,0 +1,273 @@
+//! Workers, task workers and hooks as processes: forked, given what they need, told, and gone.
+
+use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::process::Exit;
+use shiftwork_sys::socket::Channel;
+use shiftwork_sys::{fd, signal};
+
+use crate::core::child::Purpose;
+use crate::core::event::{ChildId, Event, Generation, Grace};
+use crate::line::Line;
+use crate::protocol::template::{HookCall, Kind, ToTemplate};
+use crate::protocol::worker::{Begin, DrainMode, Resource, ToWorker};
+
+use super::output::OutputPipe;
+use super::process::Process;
+use super::resources::{BoundListener, Queue, listeners_of};
+use super::{Manager, ended};
+
+impl Manager {
+    /// Has a process forked, and gives it all it needs over its own socket meanwhile.
+    pub(super) fn fork(
+        &mut self,
+        child: ChildId,
+        generation: Generation,
+        kind: Kind,
+        worker_id: u32,
+        queue: Generation,
+    ) -> io::Result<()> {
+        let (ours, theirs) = Channel::pair_sized(1024 * 1024)?;
+        let (output, input) = fd::pipe()?;
+        let row =
+            self.rows.take(&self.slab).ok_or_else(|| io::Error::other("too many processes"))?;
+        self.processes.children.insert(
+            child,
+            Process {
+                generation,
+                queue: Some(queue),
+                pid: None,
+                line: Some(Line::new(ours)),
+                output: Some(OutputPipe::new(output)),
+                row: Some(row),
+                reply: None,
+                doomed: false,
+            },
+        );
+        if self.core.child(child).is_some_and(|it| it.purpose == Purpose::Respawn) {
+            self.rows.restarted(kind, worker_id);
+        }
+        let slot = self.slab.row(row);
+        slot.set_generation(generation);
+        slot.set_worker_id(worker_id);
+        slot.set_started_ms(monotonic_ms());
+        let gifts = self.gifts(child, generation, kind, worker_id, queue)?;
+        for (resource, gift) in gifts {
+            self.tell_child(child, &ToWorker::Give(resource), vec![gift]);
+        }
+        let begin = Begin {
+            kind,
+            worker_id,
+            generation,
+            row,
+            master_pid: self.pids.master,
+            manager_pid: self.pids.manager,
+            hand_over_format: self.hand_over_format(generation),
+        };
+        self.tell_child(child, &ToWorker::Begin(begin), Vec::new());
+        let fds = vec![theirs.as_fd().try_clone_to_owned()?, input];
+        let message = ToTemplate::Fork { child, kind, worker_id };
+        self.tell_template_with(generation, &message, fds);
+        Ok(())
+    }
+
+    fn gifts(
+        &mut self,
+        child: ChildId,
+        generation: Generation,
+        kind: Kind,
+        worker_id: u32,
+        queue: Generation,
+    ) -> io::Result<Vec<(Resource, OwnedFd)>> {
+        let settings = self
+            .core
+            .generations()
+            .find(|(number, _)| *number == queue)
+            .and_then(|(_, state)| state.hello.as_ref())
+            .map(|hello| hello.settings.clone())
+            .unwrap_or_default();
+        let own = match self.queues.entry(queue) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Queue::new(&settings)?),
+        };
+        let reply = if kind == Kind::Worker { own.take_reply() } else { None };
+        if let Some(process) = self.processes.children.get_mut(&child) {
+            process.reply = reply;
+        }
+        let mut gifts = vec![
+            (Resource::Slab, self.slab.fd().try_clone_to_owned()?),
+            (Resource::Log, self.log.try_clone()?),
+        ];
+        gifts.extend(own.gifts(kind, reply)?);
+        if kind == Kind::Worker {
+            let (send, receive) = &self.hand_over;
+            gifts.push((Resource::HandOverSend, send.as_fd().try_clone_to_owned()?));
+            gifts.push((Resource::HandOverReceive, receive.as_fd().try_clone_to_owned()?));
+            let listeners = self.listeners.get(&generation).map_or(&[][..], Vec::as_slice);
+            for it in listeners_of(listeners, &settings, worker_id) {
+                let resource = Resource::Listener {
+                    name: it.name.clone(),
+                    address: it.address.clone(),
+                    backlog: settings.backlog,
+                };
+                gifts.push((resource, it.socket.try_clone()?));
+            }
+        }
+        Ok(gifts)
+    }
+
+    fn hand_over_format(&self, generation: Generation) -> u8 {
+        self.core
+            .generations()
+            .find(|(number, _)| *number == generation)
+            .and_then(|(_, state)| state.hello.as_ref())
+            .map_or(1, |hello| hello.hand_over.newest)
+    }
+
+    pub(super) fn hook(
+        &mut self,
+        child: ChildId,
+        generation: Generation,
+        call: HookCall,
+    ) -> io::Result<()> {
+        let (output, input) = fd::pipe()?;
+        self.processes.children.insert(
+            child,
+            Process {
+                generation,
+                queue: None,
+                pid: None,
+                line: None,
+                output: Some(OutputPipe::new(output)),
+                row: None,
+                reply: None,
+                doomed: false,
+            },
+        );
+        self.tell_template_with(generation, &ToTemplate::Hook { child, call }, vec![input]);
+        Ok(())
+    }
+
+    pub(super) fn drain(
+        &mut self,
+        child: ChildId,
+        mode: DrainMode,
+        finish_queue: bool,
+        grace: Grace,
+    ) {
+        // Marked before anybody is told that the reload is over: a connection opened after that is
+        // served by the new generation, whatever the old one has not read yet.
+        if let Some(row) = self.processes.children.get(&child).and_then(|it| it.row) {
+            self.slab.row(row).set_draining(1);
+        }
+        let removed = self.missing_for(child, |it| &it.address);
+        let gone = self.missing_for(child, |it| &it.name);
+        let message = ToWorker::Drain {
+            mode,
+            removed,
+            gone,
+            finish_queue,
+            max_wait_ms: grace.max_wait,
+            guard_ms: grace.guard,
+        };
+        self.tell_child(child, &message, Vec::new());
+    }
+
+    /// Addresses, or names, of a child's generation that the newest bound generation lacks.
+    fn missing_for(&self, child: ChildId, of: fn(&BoundListener) -> &String) -> Vec<String> {
+        let Some(process) = self.processes.children.get(&child) else { return Vec::new() };
+        let all = |generation: &Generation| -> BTreeSet<&String> {
+            let listeners = self.listeners.get(generation).map_or(&[][..], Vec::as_slice);
+            listeners.iter().map(of).collect()
+        };
+        let Some((newest, _)) = self.listeners.last_key_value() else { return Vec::new() };
+        all(&process.generation).difference(&all(newest)).map(|it| (*it).clone()).collect()
+    }
+
+    pub(super) fn kill(&mut self, child: ChildId, reason: Option<String>) {
+        let Some(process) = self.processes.children.get_mut(&child) else { return };
+        match process.pid {
+            Some(pid) => {
+                if let Some(reason) = reason {
+                    let row = process.row.map(|row| self.slab.row(row));
+                    let (in_hand, oldest) =
+                        row.map_or((0, 0), |row| (row.in_flight(), row.oldest_ms()));
+                    let age = if oldest == 0 { 0 } else { monotonic_ms().saturating_sub(oldest) };
+                    tracing::warn!(
+                        "killing it: {reason}; {in_hand} requests in hand, the oldest {age} ms old"
+                    );
+                }
+                let _ = signal::kill(pid, signal::KILL);
+            }
+            None => process.doomed = true,
+        }
+    }
+
+    /// The template has named the pid of a process that it forked.
+    pub(super) fn child_named(&mut self, child: ChildId, pid: i32) {
+        let exit = self.processes.named(child, pid);
+        let Some(process) = self.processes.children.get_mut(&child) else {
+            // Nobody waits for it any more.
+            let _ = signal::kill(pid, signal::KILL);
+            return;
+        };
+        if let Some(row) = process.row {
+            self.slab.row(row).set_pid(pid);
+        }
+        if process.doomed {
+            let _ = signal::kill(pid, signal::KILL);
+        }
+        self.take(Event::Forked { child, pid });
+        if let Some(exit) = exit {
+            self.child_ended(child, exit);
+        }
+    }
+
+    /// A child has been reaped: its last words first, then the news.
+    pub(super) fn child_ended(&mut self, child: ChildId, exit: Exit) {
+        self.read_child(child);
+        self.read_child_output(child);
+        let Some(process) = self.processes.children.get(&child) else { return };
+        let tasks_wait =
+            process.queue.and_then(|queue| self.queues.get(&queue)).is_some_and(Queue::is_waiting);
+        self.settle_task(child);
+        self.drop_child(child);
+        self.take(Event::Gone { child, ended: ended(exit), tasks_wait });
+    }
+
+    /// A task worker that died in a task: its owner is told at once.
+    fn settle_task(&mut self, child: ChildId) {
+        let Some(process) = self.processes.children.get(&child) else { return };
+        let Some((reply, task)) = process.row.and_then(|row| self.slab.row(row).claim()) else {
+            return;
+        };
+        let queue = process.queue;
+        let owner = self
+            .processes
+            .children
+            .iter()
+            .find(|(_, it)| it.queue == queue && it.reply == Some(reply))
+            .map(|(owner, _)| *owner);
+        if let Some(owner) = owner {
+            self.tell_child(owner, &ToWorker::TaskLost { task }, Vec::new());
+        }
+    }
+
+    /// Lets go of everything held for a child.
+    pub(super) fn drop_child(&mut self, child: ChildId) {
+        let Some(process) = self.processes.children.remove(&child) else { return };
+        if let Some(row) = process.row {
+            self.rows.free(&self.slab, row);
+        }
+        if let Some(index) = process.reply
+            && let Some(queue) = process.queue.and_then(|queue| self.queues.get_mut(&queue))
+        {
+            queue.free_reply(index);
+        }
+        self.askers.retain(|_, asker| asker.child != child);
+    }
+}
