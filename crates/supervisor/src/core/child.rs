@@ -3,6 +3,8 @@
 use crate::protocol::template::Kind;
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::worker::DrainMode;
+
 use super::event::{ChildId, Generation, Millis};
 
 /// Where a child is in its life. Each state is entered by exactly one method of [`Child`].
@@ -41,6 +43,17 @@ pub enum Purpose {
     },
 }
 
+/// What a draining child was told beside its deadlines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainOrder {
+    /// What becomes of open connections.
+    pub mode: DrainMode,
+    /// Whether a task worker runs what waits, too.
+    pub finish_queue: bool,
+    /// The guard_time in it, in milliseconds.
+    pub guard: Millis,
+}
+
 /// A worker or task worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
@@ -64,6 +77,9 @@ pub struct Child {
     pub serving_since: Option<Millis>,
     /// What it said before it failed.
     pub failure: Option<String>,
+    /// How it was told to drain, for the case that it has to be told again.
+    #[serde(default)]
+    pub order: Option<DrainOrder>,
 }
 
 impl Child {
@@ -114,9 +130,10 @@ impl Child {
     }
 
     /// It is told to drain.
-    pub fn drain(&mut self, kill_at: Millis) {
+    pub fn drain(&mut self, kill_at: Millis, order: DrainOrder) {
         if self.state != State::Killed {
             self.state = State::Draining { kill_at };
+            self.order = Some(order);
         }
     }
 

@@ -44,6 +44,8 @@ pub enum Ended {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
+    /// Nobody was there to see it.
+    Unseen,
 }
 
 impl std::fmt::Display for Ended {
@@ -51,6 +53,7 @@ impl std::fmt::Display for Ended {
         match self {
             Self::Code(code) => write!(f, "exited with status {code}"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
+            Self::Unseen => write!(f, "has ended, unseen"),
         }
     }
 }
@@ -157,6 +160,13 @@ pub enum Event {
         ended: Ended,
         /// Whether tasks wait in the queue that it took tasks from.
         tasks_wait: bool,
+    },
+    /// A new manager goes on where one that died has stopped writing.
+    TakenUp {
+        /// Its pid.
+        manager: i32,
+        /// Children and hooks whose birth nobody has written down.
+        nameless: Vec<ChildId>,
     },
     /// A deadline may have passed.
     Tick,

@@ -50,6 +50,7 @@ impl Core {
                 pid: None,
                 serving_since: None,
                 failure: None,
+                order: None,
             },
         );
         self.out.push(Action::Fork { child: id, generation, kind, worker_id, queue });

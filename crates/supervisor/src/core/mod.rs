@@ -18,6 +18,7 @@ mod reload;
 mod replace;
 mod retire;
 mod stop;
+mod take_up;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -139,6 +140,7 @@ impl Core {
             Event::Failed { child, reason } => self.failed(child, reason),
             Event::Serving { child } => self.serving(child),
             Event::Gone { child, ended, tasks_wait } => self.gone(child, ended, tasks_wait),
+            Event::TakenUp { manager, nameless } => self.taken_up(manager, &nameless),
             Event::Tick => {}
         }
         self.advance();
@@ -238,6 +240,11 @@ impl Core {
     /// A child, if it is there still.
     pub fn child(&self, id: ChildId) -> Option<&Child> {
         self.children.get(&id)
+    }
+
+    /// The numbers of all children and hooks.
+    pub fn numbers(&self) -> impl Iterator<Item = ChildId> {
+        self.children.keys().chain(self.hooks.keys()).copied()
     }
 
     /// The generations there are.

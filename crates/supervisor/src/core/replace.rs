@@ -3,11 +3,12 @@
 use crate::protocol::template::{HookName, Kind};
 use crate::protocol::worker::DrainMode;
 
-use super::child::{Child, Purpose, State};
+use super::child::{Child, DrainOrder, Purpose, State};
 use super::event::{Action, ChildId, Generation, Millis, Scope};
 use super::generation::Template;
 use super::outcome::Verdict;
 use super::reload::Run;
+use super::stop::LAST_WORDS;
 use super::{Core, Phase};
 
 impl Core {
@@ -139,7 +140,8 @@ impl Core {
         let Some(child) = self.children.get_mut(&id) else { return };
         match child.state {
             State::Opening | State::Serving => {
-                child.drain(now + grace.max_wait + grace.guard + super::stop::LAST_WORDS);
+                let order = DrainOrder { mode, finish_queue, guard: grace.guard };
+                child.drain(now + grace.max_wait + grace.guard + LAST_WORDS, order);
                 self.out.push(Action::Drain { child: id, mode, finish_queue, grace });
             }
             State::Forking | State::Starting | State::Ready => {

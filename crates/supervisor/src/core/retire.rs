@@ -3,7 +3,7 @@
 use crate::protocol::template::Kind;
 use crate::protocol::worker::DrainMode;
 
-use super::child::State;
+use super::child::{DrainOrder, State};
 use super::event::{Action, ChildId, Generation, Grace, Millis};
 use super::generation::Template;
 use super::stop::LAST_WORDS;
@@ -110,13 +110,9 @@ impl Core {
         let kill_at = self.now + grace.guard + LAST_WORDS;
         for child in self.children.values_mut().filter(|it| it.generation == generation) {
             if child.state != State::Killed {
-                child.drain(kill_at);
-                self.out.push(Action::Drain {
-                    child: child.id,
-                    mode: DrainMode::HandOver,
-                    finish_queue: child.kind == Kind::TaskWorker,
-                    grace,
-                });
+                let (mode, finish_queue) = (DrainMode::HandOver, child.kind == Kind::TaskWorker);
+                child.drain(kill_at, DrainOrder { mode, finish_queue, guard: grace.guard });
+                self.out.push(Action::Drain { child: child.id, mode, finish_queue, grace });
             }
         }
     }

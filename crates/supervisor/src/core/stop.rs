@@ -4,7 +4,7 @@ use crate::protocol::template::{HookName, Kind};
 use crate::protocol::worker::DrainMode;
 use serde::{Deserialize, Serialize};
 
-use super::child::State;
+use super::child::{DrainOrder, State};
 use super::event::{Action, ChildId, Grace, Millis};
 use super::generation::Template;
 use super::outcome::Verdict;
@@ -91,13 +91,9 @@ impl Core {
                         State::Draining { kill_at: earlier } => earlier.min(kill_at),
                         _ => kill_at,
                     };
-                    child.drain(earlier);
-                    self.out.push(Action::Drain {
-                        child: child.id,
-                        mode: DrainMode::Close,
-                        finish_queue: !at_once,
-                        grace,
-                    });
+                    let (mode, finish_queue) = (DrainMode::Close, !at_once);
+                    child.drain(earlier, DrainOrder { mode, finish_queue, guard: grace.guard });
+                    self.out.push(Action::Drain { child: child.id, mode, finish_queue, grace });
                 }
                 _ => {}
             }
@@ -151,6 +147,13 @@ impl Core {
         }
     }
 
+    /// Says once more that all is done, if it is.
+    pub(super) fn repeat_exit(&mut self) {
+        if let Phase::Stopping(Stop { stage: Stage::Left, code, .. }) = &self.phase {
+            self.out.push(Action::Exit { code: *code });
+        }
+    }
+
     fn lives(&self, kind: Kind) -> bool {
         self.children.values().any(|it| it.kind == kind)
     }
@@ -161,13 +164,9 @@ impl Core {
         let kill_at = self.now + grace.max_wait + grace.guard + LAST_WORDS;
         for child in self.children.values_mut() {
             if child.kind == Kind::TaskWorker && child.is_serving() {
-                child.drain(kill_at);
-                self.out.push(Action::Drain {
-                    child: child.id,
-                    mode: DrainMode::Close,
-                    finish_queue: true,
-                    grace,
-                });
+                let (mode, finish_queue) = (DrainMode::Close, true);
+                child.drain(kill_at, DrainOrder { mode, finish_queue, guard: grace.guard });
+                self.out.push(Action::Drain { child: child.id, mode, finish_queue, grace });
             }
         }
     }

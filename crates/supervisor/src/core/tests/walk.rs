@@ -19,6 +19,7 @@ enum Step {
     KillTemplate,
     Retire(usize),
     FinishDrain(usize),
+    KillManager(usize),
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -44,6 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::KillTemplate),
         1 => (0_usize..8).prop_map(Step::Retire),
         2 => (0_usize..8).prop_map(Step::FinishDrain),
+        1 => (0_usize..4).prop_map(Step::KillManager),
     ]
 }
 
@@ -82,6 +84,7 @@ fn take(world: &mut World, step: Step) {
                 world.tell(Event::Retire { child: *child, reason: "asked".into() });
             }
         }
+        Step::KillManager(performed) => world.kill_manager(performed),
         Step::FinishDrain(which) => {
             let drains = |child: &u64| world.processes[child].draining;
             let all: Vec<_> = world.processes.keys().copied().filter(drains).collect();
