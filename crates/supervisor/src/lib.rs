@@ -7,9 +7,11 @@
 pub mod control;
 pub mod core;
 pub mod identity;
+mod journal;
 mod line;
 pub mod manager;
 pub mod master;
+mod pairs;
 pub mod protocol;
 pub mod settings;
 

@@ -14,6 +14,8 @@ use crate::protocol::wire;
 pub struct Line {
     channel: Channel,
     waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    /// Whether the other side may be of another version.
+    text: bool,
 }
 
 /// More messages than this can only mean that the other side has stopped reading.
@@ -22,7 +24,12 @@ const MOST_WAITING: usize = 16 * 1024;
 impl Line {
     /// Takes over a socket.
     pub fn new(channel: Channel) -> Self {
-        Self { channel, waiting: VecDeque::new() }
+        Self { channel, waiting: VecDeque::new(), text: false }
+    }
+
+    /// Takes over a socket to a process that may be of another version for a moment.
+    pub fn text(channel: Channel) -> Self {
+        Self { channel, waiting: VecDeque::new(), text: true }
     }
 
     /// The socket, to wait on.
@@ -38,7 +45,8 @@ impl Line {
     /// Sends a message, or keeps it until the socket takes it. A peer that is gone is no error
     /// here: its end is learned by other means.
     pub fn send<T: Serialize>(&mut self, message: &T, fds: Vec<OwnedFd>) {
-        match wire::encode(message) {
+        let encoded = if self.text { wire::encode_text(message) } else { wire::encode(message) };
+        match encoded {
             Ok(bytes) if self.waiting.len() < MOST_WAITING => {
                 self.waiting.push_back((bytes, fds));
                 self.flush();

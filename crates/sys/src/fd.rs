@@ -71,6 +71,14 @@ pub fn memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Memory behind a descriptor that can be written again and again.
+///
+/// # Errors
+/// If no descriptor is to be had.
+pub fn scratch(name: &str) -> io::Result<OwnedFd> {
+    Ok(memfd_create(name, MemfdFlags::CLOEXEC)?)
+}
+
 /// Reads what [`memfd`] has made, from its beginning.
 ///
 /// # Errors

@@ -19,11 +19,14 @@ pub enum AskError {
     Unreadable(#[from] serde_json::Error),
 }
 
+/// What was asked, and where the answer goes.
+type Asked = (Ask, oneshot::Sender<String>);
+
 /// Questions under way.
 #[derive(Debug, Clone)]
 pub(crate) struct Asks {
     out: mpsc::UnboundedSender<FromWorker>,
-    waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<String>>>>,
+    waiting: Arc<Mutex<HashMap<u64, Asked>>>,
     next: Arc<AtomicU64>,
 }
 
@@ -35,7 +38,7 @@ impl Asks {
     async fn ask(&self, ask: Ask) -> Result<String, AskError> {
         let ticket = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, sender);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, (ask, sender));
         self.out.send(FromWorker::Ask { ticket, ask }).map_err(|_| AskError::Gone)?;
         receiver.await.map_err(|_| AskError::Gone)
     }
@@ -43,9 +46,17 @@ impl Asks {
     /// An answer has come.
     pub(super) fn answered(&self, ticket: u64, json: String) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
-        if let Some(waiting) = waiting {
+        if let Some((_, waiting)) = waiting {
             // Whoever asked may have stopped waiting.
             let _ = waiting.send(json);
+        }
+    }
+
+    /// Asks a new manager again, which knows what the last one had written down.
+    pub(super) fn repeat(&self) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for (ticket, (ask, _)) in waiting.iter() {
+            let _ = self.out.send(FromWorker::Ask { ticket: *ticket, ask: *ask });
         }
     }
 

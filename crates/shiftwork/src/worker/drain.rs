@@ -50,7 +50,7 @@ where
                 return 1;
             }
         };
-        let _ = self.out.send(FromWorker::Serving);
+        self.voice.say(FromWorker::Serving);
         let registry = open.service.registry.clone();
         let mut retirement = Retirement::new(
             self.settings.server.max_request,
@@ -77,7 +77,7 @@ where
     }
 
     pub(super) fn retire(&self, reason: &str) {
-        let _ = self.out.send(FromWorker::Retire { reason: reason.to_owned() });
+        self.voice.say(FromWorker::Retire { reason: reason.to_owned() });
     }
 
     pub(super) fn heard_or_abandoned(

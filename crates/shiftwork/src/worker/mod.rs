@@ -12,6 +12,7 @@ mod line;
 mod process;
 mod row;
 mod tasks;
+mod voice;
 
 pub use asks::{AskError, ServerHandle};
 pub(crate) use process::{Birth, run};
@@ -19,6 +20,7 @@ pub(crate) use process::{Birth, run};
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -43,7 +45,7 @@ pub(crate) struct Inner {
     pub(crate) generation: u64,
     pub(crate) release: String,
     pub(crate) master_pid: i32,
-    pub(crate) manager_pid: i32,
+    pub(crate) manager_pid: AtomicI32,
     pub(crate) app: Arc<dyn std::any::Any + Send + Sync>,
     pub(crate) base: Arc<Path>,
     pub(crate) draining: CancellationToken,
@@ -84,10 +86,10 @@ impl Worker {
         self.inner.master_pid
     }
 
-    /// The pid of the manager.
+    /// The pid of the manager: another one after a manager has died.
     #[must_use]
     pub fn manager_pid(&self) -> i32 {
-        self.inner.manager_pid
+        self.inner.manager_pid.load(Ordering::Relaxed)
     }
 
     /// Number of the generation, from 1.

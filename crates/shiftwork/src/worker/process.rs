@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shiftwork_supervisor::identity;
@@ -13,7 +14,6 @@ use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::{fd, process};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::HttpLimits;
@@ -28,6 +28,7 @@ use super::life::{DrainOrder, Life, Step};
 use super::line::ControlLine;
 use super::row::OwnRow;
 use super::tasks::TaskSockets;
+use super::voice::Voice;
 use super::{Inner, Worker};
 
 /// What a process has from its template.
@@ -158,7 +159,7 @@ pub(super) struct Running<P: 'static, S: 'static> {
     pub(super) row: OwnRow,
     pub(super) slab: Arc<Slab>,
     pub(super) line: ControlLine,
-    pub(super) out: mpsc::UnboundedSender<FromWorker>,
+    pub(super) voice: Voice,
     pub(super) life: Life,
     log: Option<OwnedFd>,
 }
@@ -182,6 +183,7 @@ where
     ) -> io::Result<Self> {
         let line = ControlLine::new(control)?;
         let out = line.writer();
+        let voice = Voice::new(out.clone());
         let slab = gifts.slab.take().ok_or_else(|| io::Error::other("no slab was given"))?;
         let slab = Arc::new(Slab::open(slab)?);
         let row = OwnRow::new(Arc::clone(&slab), begin.row);
@@ -191,17 +193,17 @@ where
             generation: begin.generation,
             release,
             master_pid: begin.master_pid,
-            manager_pid: begin.manager_pid,
+            manager_pid: begin.manager_pid.into(),
             app,
             base: settings.base.clone().into(),
             draining: CancellationToken::new(),
             background: Background::default(),
             tasks: gifts.tasks.client(&settings.server)?,
-            asks: Asks::new(out.clone()),
+            asks: Asks::new(out),
         });
         let log = gifts.log.take();
         let life = Life::Waiting;
-        Ok(Self { server, settings, worker, begin, gifts, row, slab, line, out, life, log })
+        Ok(Self { server, settings, worker, begin, gifts, row, slab, line, voice, life, log })
     }
 
     /// From `on_worker_start` to the exit status.
@@ -219,7 +221,7 @@ where
         {
             tracing::error!("cannot take the log: {error}");
         }
-        let _ = self.out.send(FromWorker::Ready);
+        self.voice.say(FromWorker::Ready);
         if !self.wait_for_serve().await {
             return 0;
         }
@@ -264,7 +266,7 @@ where
     /// Says why this process cannot start, and lets that be written.
     async fn fail(&mut self, reason: String) {
         tracing::error!("{reason}");
-        let _ = self.out.send(FromWorker::Failed { reason });
+        self.voice.say(FromWorker::Failed { reason });
         // The writer has the message; one turn of the loop writes it.
         for _ in 0..8 {
             tokio::task::yield_now().await;
@@ -312,6 +314,11 @@ where
                 }
             }
             ToWorker::TaskLost { task } => self.worker.inner().tasks.lost(task),
+            ToWorker::TakenUp { manager_pid } => {
+                self.worker.inner().manager_pid.store(manager_pid, Ordering::Relaxed);
+                self.voice.repeat();
+                self.worker.inner().asks.repeat();
+            }
             ToWorker::Answer { ticket, json } => self.worker.inner().asks.answered(ticket, json),
             ToWorker::Give(_) | ToWorker::Begin(_) => {}
         }

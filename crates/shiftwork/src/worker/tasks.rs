@@ -92,14 +92,14 @@ where
                 return 1;
             }
         };
-        let out = self.out.clone();
+        let voice = self.voice.clone();
         tasks.on_retire(move || {
             let reason = "task_max_request is reached".to_owned();
-            let _ = out.send(FromWorker::Retire { reason });
+            voice.say(FromWorker::Retire { reason });
         });
         let control = tasks.control();
         let mut running = tokio::spawn(tasks.run());
-        let _ = self.out.send(FromWorker::Serving);
+        self.voice.say(FromWorker::Serving);
         let mut terminate = signal(SignalKind::terminate()).ok();
         let mut beat = interval(BEAT);
         let mut deadline: Option<(Instant, Instant)> = None;

@@ -9,6 +9,7 @@
 mod connections;
 mod daemon;
 mod faults;
+mod manager;
 mod privileges;
 mod reload;
 mod settings;

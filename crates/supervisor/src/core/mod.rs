@@ -13,7 +13,6 @@ pub mod respawn;
 mod deaths;
 mod forks;
 mod hooks;
-mod pairs;
 mod reload;
 mod replace;
 mod retire;
@@ -78,7 +77,7 @@ pub struct Core {
     phase: Phase,
     waiting: Option<Request>,
     respawns: Vec<forks::Respawn>,
-    #[serde(with = "pairs")]
+    #[serde(with = "crate::pairs")]
     backoffs: BTreeMap<(Generation, Kind, u32), Backoff>,
     draining: Vec<(Waiter, outcome::Outcome)>,
     greeted: bool,
@@ -245,6 +244,18 @@ impl Core {
     /// The numbers of all children and hooks.
     pub fn numbers(&self) -> impl Iterator<Item = ChildId> {
         self.children.keys().chain(self.hooks.keys()).copied()
+    }
+
+    /// Everybody who waits for the outcome of a reload.
+    pub fn tickets(&self) -> Vec<event::Ticket> {
+        let run = match &self.phase {
+            Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => Some(run),
+            Phase::Idle | Phase::Stopping(_) => None,
+        };
+        let running = run.into_iter().flat_map(|run| &run.waiters);
+        let waiting = self.waiting.iter().flat_map(|request| &request.waiters);
+        let draining = self.draining.iter().map(|(waiter, _)| waiter);
+        running.chain(waiting).chain(draining).map(|waiter| waiter.ticket).collect()
     }
 
     /// The generations there are.

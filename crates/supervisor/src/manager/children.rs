@@ -1,25 +1,24 @@
 //! Workers, task workers and hooks as processes: forked, given what they need, told, and gone.
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use shiftwork_sys::clock::monotonic_ms;
-use shiftwork_sys::process::Exit;
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::{fd, signal};
 
 use crate::core::child::Purpose;
-use crate::core::event::{ChildId, Event, Generation, Grace};
+use crate::core::event::{ChildId, Ended, Event, Generation, Grace};
 use crate::line::Line;
+use crate::protocol::master::Keepsake;
 use crate::protocol::template::{HookCall, Kind, ToTemplate};
 use crate::protocol::worker::{Begin, DrainMode, Resource, ToWorker};
 
+use super::Manager;
 use super::output::OutputPipe;
 use super::process::Process;
 use super::resources::{BoundListener, Queue, listeners_of};
-use super::{Manager, ended};
 
 impl Manager {
     /// Has a process forked, and gives it all it needs over its own socket meanwhile.
@@ -33,6 +32,8 @@ impl Manager {
     ) -> io::Result<()> {
         let (ours, theirs) = Channel::pair_sized(1024 * 1024)?;
         let (output, input) = fd::pipe()?;
+        self.keep(Keepsake::Child(child), &[ours.as_fd()])?;
+        self.keep(Keepsake::ChildOutput(child), &[output.as_fd()])?;
         let row =
             self.rows.take(&self.slab).ok_or_else(|| io::Error::other("too many processes"))?;
         self.processes.children.insert(
@@ -90,10 +91,14 @@ impl Manager {
             .and_then(|(_, state)| state.hello.as_ref())
             .map(|hello| hello.settings.clone())
             .unwrap_or_default();
-        let own = match self.queues.entry(queue) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Queue::new(&settings)?),
-        };
+        if !self.queues.contains_key(&queue) {
+            let made = Queue::new(&settings)?;
+            for (what, ends) in made.keepsakes(queue) {
+                self.keep(what, &ends)?;
+            }
+            self.queues.insert(queue, made);
+        }
+        let own = self.queues.get_mut(&queue).ok_or_else(|| io::Error::other("it has no queue"))?;
         let reply = if kind == Kind::Worker { own.take_reply() } else { None };
         if let Some(process) = self.processes.children.get_mut(&child) {
             process.reply = reply;
@@ -135,6 +140,7 @@ impl Manager {
         call: HookCall,
     ) -> io::Result<()> {
         let (output, input) = fd::pipe()?;
+        self.keep(Keepsake::ChildOutput(child), &[output.as_fd()])?;
         self.processes.children.insert(
             child,
             Process {
@@ -209,7 +215,7 @@ impl Manager {
 
     /// The template has named the pid of a process that it forked.
     pub(super) fn child_named(&mut self, child: ChildId, pid: i32) {
-        let exit = self.processes.named(child, pid);
+        let ended = self.processes.named(child, pid);
         let Some(process) = self.processes.children.get_mut(&child) else {
             // Nobody waits for it any more.
             let _ = signal::kill(pid, signal::KILL);
@@ -222,13 +228,13 @@ impl Manager {
             let _ = signal::kill(pid, signal::KILL);
         }
         self.take(Event::Forked { child, pid });
-        if let Some(exit) = exit {
-            self.child_ended(child, exit);
+        if let Some(ended) = ended {
+            self.child_ended(child, ended);
         }
     }
 
     /// A child has been reaped: its last words first, then the news.
-    pub(super) fn child_ended(&mut self, child: ChildId, exit: Exit) {
+    pub(super) fn child_ended(&mut self, child: ChildId, ended: Ended) {
         self.read_child(child);
         self.read_child_output(child);
         let Some(process) = self.processes.children.get(&child) else { return };
@@ -236,7 +242,7 @@ impl Manager {
             process.queue.and_then(|queue| self.queues.get(&queue)).is_some_and(Queue::is_waiting);
         self.settle_task(child);
         self.drop_child(child);
-        self.take(Event::Gone { child, ended: ended(exit), tasks_wait });
+        self.take(Event::Gone { child, ended, tasks_wait });
     }
 
     /// A task worker that died in a task: its owner is told at once.
@@ -260,6 +266,10 @@ impl Manager {
     /// Lets go of everything held for a child.
     pub(super) fn drop_child(&mut self, child: ChildId) {
         let Some(process) = self.processes.children.remove(&child) else { return };
+        self.let_go(Keepsake::Child(child));
+        if process.output.is_some() {
+            self.let_go(Keepsake::ChildOutput(child));
+        }
         if let Some(row) = process.row {
             self.rows.free(&self.slab, row);
         }

@@ -74,7 +74,7 @@ impl Manager {
     }
 
     /// Asks the master for the sockets of a generation.
-    fn bind(&mut self, generation: Generation) {
+    pub(super) fn bind(&mut self, generation: Generation) {
         let hello = self
             .core
             .generations()
@@ -91,18 +91,11 @@ impl Manager {
         }
     }
 
-    /// The generation is in force: the vault holds its executable and settings from now on.
+    /// The generation is in force: the next release starts from its settings.
     fn commit(&mut self, generation: Generation, scope: Scope) {
         let Some(release) = self.releases.get(&generation) else { return };
         self.snapshot = release.snapshot.clone();
-        let held = release
-            .executable
-            .try_clone()
-            .and_then(|executable| Ok(vec![executable, release.snapshot_file()?]));
-        match held {
-            Ok(fds) => self.tell_master(&FromManager::Commit { generation, scope }, fds),
-            Err(error) => tracing::error!("the vault cannot hold generation {generation}: {error}"),
-        }
+        self.tell_master(&FromManager::Commit { generation, scope }, Vec::new());
         if scope == Scope::All {
             // Nothing is forked from older generations any more; what they still accept on, their
             // workers hold themselves until they have emptied it.

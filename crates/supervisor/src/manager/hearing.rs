@@ -6,16 +6,16 @@ use shiftwork_sys::process::reap;
 use shiftwork_sys::signal;
 use shiftwork_sys::socket::Channel;
 
-use crate::core::event::{ChildId, Event, Generation, Scope, Ticket, Until};
+use crate::core::event::{ChildId, Ended, Event, Generation, Scope, Ticket, Until};
 use crate::line::{Heard, Line, hear};
-use crate::protocol::master::{FromManager, ToManager, Verb};
+use crate::protocol::master::{FromManager, Keepsake, ToManager, Verb};
 use crate::protocol::template::FromTemplate;
 use crate::protocol::wire;
 use crate::protocol::worker::{Ask, FromWorker, ToWorker};
 
 use super::process::Whose;
 use super::resources::BoundListener;
-use super::{Asker, Manager, Source};
+use super::{Asker, Manager, Source, ended};
 
 impl Manager {
     pub(super) fn read(&mut self, source: Source) {
@@ -38,11 +38,16 @@ impl Manager {
             }
         }
         while let Ok(Some((pid, exit))) = reap() {
-            match self.processes.reaped(pid, exit) {
-                Whose::Template(generation) => self.template_ended(generation, exit),
-                Whose::Child(child) => self.child_ended(child, exit),
-                Whose::Unknown => {}
-            }
+            self.reaped(pid, ended(exit));
+        }
+    }
+
+    /// A process is gone, whoever has reaped it.
+    fn reaped(&mut self, pid: i32, ended: Ended) {
+        match self.processes.reaped(pid, ended) {
+            Whose::Template(generation) => self.template_ended(generation, ended),
+            Whose::Child(child) => self.child_ended(child, ended),
+            Whose::Unknown => {}
         }
     }
 
@@ -70,7 +75,7 @@ impl Manager {
         }
     }
 
-    fn master_said(&mut self, message: ToManager, mut fds: Vec<OwnedFd>) {
+    pub(super) fn master_said(&mut self, message: ToManager, mut fds: Vec<OwnedFd>) {
         match message {
             ToManager::Verb { ticket, verb } => match verb {
                 Verb::Reload { scope, overrides, until } => {
@@ -96,6 +101,9 @@ impl Manager {
                     self.take_log(log);
                 }
             }
+            ToManager::Reaped { pid, ended } => self.reaped(pid, ended),
+            // Said at the beginning only, where they are read by another hand.
+            ToManager::Kept { .. } | ToManager::TakeUp { .. } => {}
         }
     }
 
@@ -111,6 +119,7 @@ impl Manager {
                 // Its end is learned when it is reaped.
                 Heard::End => {
                     template.line = None;
+                    self.let_go(Keepsake::Template(generation));
                     return;
                 }
             }
@@ -139,6 +148,7 @@ impl Manager {
             && !output.drain(self.tails.of(generation))
         {
             template.output = None;
+            self.let_go(Keepsake::TemplateOutput(generation));
         }
     }
 
@@ -171,6 +181,10 @@ impl Manager {
 
     /// Application code in a worker asks.
     fn asked(&mut self, child: ChildId, ticket: u64, ask: Ask) {
+        // One that was asked before the last manager died is asked again, and known.
+        if self.askers.values().any(|it| it.child == child && it.ticket == ticket) {
+            return;
+        }
         let own = self.next_ticket;
         self.next_ticket += 1;
         self.askers.insert(own, Asker { child, ticket });
@@ -201,6 +215,7 @@ impl Manager {
             && !output.drain(self.tails.of(process.generation))
         {
             process.output = None;
+            self.let_go(Keepsake::ChildOutput(child));
         }
     }
 }

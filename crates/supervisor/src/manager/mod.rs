@@ -9,16 +9,19 @@ mod process;
 pub mod release;
 mod resources;
 mod rows;
+pub mod saved;
 mod status;
+mod take_up;
 mod templates;
 
 pub use rows::{MANAGER as MANAGER_ROW, MASTER as MASTER_ROW};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::process::Exit;
 use shiftwork_sys::signal::{self, SignalFd};
@@ -28,8 +31,9 @@ use shiftwork_sys::wait::{Interest, Poller};
 
 use crate::core::event::{ChildId, Ended, Event, Generation, Scope, Ticket, Until};
 use crate::core::{Core, Pids};
+use crate::journal::Journal;
 use crate::line::Line;
-use crate::protocol::master::{FromManager, START};
+use crate::protocol::master::{FromManager, Keepsake, START};
 use crate::protocol::template::Snapshot;
 use crate::protocol::worker::ToWorker;
 
@@ -58,13 +62,15 @@ pub struct Setup {
     pub slab: Slab,
     /// The log: what processes get for stdout and stderr.
     pub log: OwnedFd,
+    /// Whether another manager has died, and the master gives what that left.
+    pub successor: bool,
 }
 
 /// Tickets of askers inside workers, told apart from the master's.
 const WORKER_TICKETS: Ticket = 1 << 63;
 
 /// Who asked from inside a worker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Asker {
     child: ChildId,
     ticket: u64,
@@ -97,6 +103,13 @@ pub struct Manager {
     started_ms: u64,
     pids: Pids,
     memory: status::MemoryCache,
+    journal: Journal,
+    /// Answers that the last manager may not have sent.
+    answers: Vec<saved::SavedAnswer>,
+    /// Managers that have died before this one.
+    deaths: u64,
+    /// When this manager began.
+    born_ms: u64,
     exit: Option<i32>,
 }
 
@@ -117,15 +130,11 @@ enum Source {
 /// If one of its own descriptors cannot be made.
 pub fn run(setup: Setup) -> io::Result<i32> {
     shiftwork_sys::process::become_subreaper()?;
-    let mut manager = Manager::new(setup)?;
-    manager.take(Event::Reload {
-        ticket: Some(START),
-        scope: Scope::All,
-        overrides: Vec::new(),
-        until: Until::Committed,
-    });
+    let mut manager =
+        if setup.successor { Manager::take_up(setup)? } else { Manager::begin(setup)? };
     loop {
         manager.work();
+        manager.save(&[]);
         if let Some(code) = manager.exit {
             return Ok(code);
         }
@@ -137,7 +146,24 @@ pub fn run(setup: Setup) -> io::Result<i32> {
 }
 
 impl Manager {
-    fn new(setup: Setup) -> io::Result<Self> {
+    /// The first one: starts the first generation.
+    fn begin(setup: Setup) -> io::Result<Self> {
+        let journal = Journal::create()?;
+        let mut manager = Self::new(setup, journal, Channel::pair_sized(HAND_OVER_QUEUE)?)?;
+        let journal = manager.journal.as_fd().try_clone_to_owned()?;
+        manager.keep(Keepsake::Journal, &[journal.as_fd()])?;
+        let (send, receive) = (manager.hand_over.0.try_clone()?, manager.hand_over.1.try_clone()?);
+        manager.keep(Keepsake::HandOver, &[send.as_fd(), receive.as_fd()])?;
+        manager.take(Event::Reload {
+            ticket: Some(START),
+            scope: Scope::All,
+            overrides: Vec::new(),
+            until: Until::Committed,
+        });
+        Ok(manager)
+    }
+
+    fn new(setup: Setup, journal: Journal, hand_over: (Channel, Channel)) -> io::Result<Self> {
         let signals = SignalFd::new(&[
             signal::CHLD,
             signal::TERM,
@@ -153,7 +179,7 @@ impl Manager {
             name: setup.name,
             origin: setup.origin,
             core: Core::new(pids, setup.start_timeout),
-            master: Line::new(setup.master),
+            master: Line::text(setup.master),
             signals,
             slab: setup.slab,
             log: setup.log,
@@ -164,7 +190,7 @@ impl Manager {
             snapshot: setup.snapshot,
             listeners: BTreeMap::new(),
             queues: BTreeMap::new(),
-            hand_over: Channel::pair_sized(HAND_OVER_QUEUE)?,
+            hand_over,
             latest: 0,
             askers: BTreeMap::new(),
             next_ticket: WORKER_TICKETS,
@@ -172,6 +198,10 @@ impl Manager {
             started_ms: monotonic_ms(),
             pids,
             memory: status::MemoryCache::default(),
+            journal,
+            answers: Vec::new(),
+            deaths: 0,
+            born_ms: monotonic_ms(),
             exit: None,
         })
     }
@@ -185,7 +215,11 @@ impl Manager {
 
     fn take(&mut self, event: Event) {
         tracing::trace!(?event, "event");
-        for action in self.core.on(event, monotonic_ms()) {
+        let actions = self.core.on(event, monotonic_ms());
+        if !actions.is_empty() {
+            self.save(&actions);
+        }
+        for action in actions {
             tracing::trace!(?action, "action");
             self.perform(action);
         }
@@ -217,6 +251,17 @@ impl Manager {
             }
         }
         Ok(poller.wait(timeout)?.into_iter().map(|ready| ready.token).collect())
+    }
+
+    /// Gives the master duplicates to keep, for a manager that comes after this one.
+    fn keep(&mut self, what: Keepsake, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let fds = fds.iter().map(|it| it.try_clone_to_owned()).collect::<io::Result<Vec<_>>>()?;
+        self.tell_master(&FromManager::Keep { what }, fds);
+        Ok(())
+    }
+
+    fn let_go(&mut self, what: Keepsake) {
+        self.tell_master(&FromManager::LetGo { what }, Vec::new());
     }
 
     fn tell_master(&mut self, message: &FromManager, fds: Vec<OwnedFd>) {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shiftwork_sys::process::Exit;
-
-use crate::core::event::{ChildId, Generation};
+use crate::core::event::{ChildId, Ended, Generation};
 use crate::line::Line;
 
 use super::output::OutputPipe;
@@ -51,7 +49,7 @@ pub struct Processes {
     /// By the core's number.
     pub children: BTreeMap<ChildId, Process>,
     /// Ends of processes whose pid nobody has named yet.
-    unclaimed: BTreeMap<i32, Exit>,
+    unclaimed: BTreeMap<i32, Ended>,
 }
 
 /// Whose end was reaped.
@@ -68,7 +66,7 @@ pub enum Whose {
 impl Processes {
     /// Whose pid this is. An unknown one is remembered while forks are under way: the death of a
     /// child can be learned before its birth.
-    pub fn reaped(&mut self, pid: i32, exit: Exit) -> Whose {
+    pub fn reaped(&mut self, pid: i32, ended: Ended) -> Whose {
         let template = self.templates.iter().find(|(_, it)| it.pid == pid);
         if let Some((generation, _)) = template {
             return Whose::Template(*generation);
@@ -77,19 +75,19 @@ impl Processes {
             return Whose::Child(*child);
         }
         if self.children.values().any(|it| it.pid.is_none()) {
-            self.unclaimed.insert(pid, exit);
+            self.unclaimed.insert(pid, ended);
         }
         Whose::Unknown
     }
 
     /// Notes a pid, and tells how the process ended if it has already.
-    pub fn named(&mut self, child: ChildId, pid: i32) -> Option<Exit> {
+    pub fn named(&mut self, child: ChildId, pid: i32) -> Option<Ended> {
         let process = self.children.get_mut(&child)?;
         process.pid = Some(pid);
-        let exit = self.unclaimed.remove(&pid);
+        let ended = self.unclaimed.remove(&pid);
         if self.children.values().all(|it| it.pid.is_some()) {
             self.unclaimed.clear();
         }
-        exit
+        ended
     }
 }

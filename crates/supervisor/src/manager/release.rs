@@ -49,16 +49,17 @@ impl Release {
         Ok(Self { path: path.to_owned(), executable, snapshot })
     }
 
-    /// The same release, to be held in a second place.
+    /// One that the master has kept: executable and snapshot file.
     ///
     /// # Errors
-    /// If no descriptor is to be had.
-    pub fn duplicate(&self) -> std::io::Result<Self> {
-        Ok(Self {
-            path: self.path.clone(),
-            executable: self.executable.try_clone()?,
-            snapshot: self.snapshot.clone(),
-        })
+    /// If the snapshot cannot be read.
+    pub fn kept(path: PathBuf, mut fds: Vec<OwnedFd>) -> std::io::Result<Self> {
+        let missing = || std::io::Error::other("a release is not whole");
+        let file = fds.pop().ok_or_else(missing)?;
+        let executable = fds.pop().ok_or_else(missing)?;
+        let snapshot =
+            wire::decode(&fd::read_memfd(file.as_fd())?).map_err(std::io::Error::other)?;
+        Ok(Self { path, executable, snapshot })
     }
 
     /// The snapshot in a memfd, for a template or for the vault.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use shiftwork_sys::socket::Channel;
 
+use crate::core::event::Generation;
+use crate::protocol::master::Keepsake;
 use crate::protocol::template::Kind;
 use crate::protocol::worker::Resource;
 use crate::settings::{ListenMode, ServerSettings};
@@ -45,6 +47,41 @@ impl Queue {
         let replies =
             (0..pool).map(|_| Channel::pair_sized(size)).collect::<io::Result<Vec<_>>>()?;
         Ok(Self { send, receive, replies, free: (0..pool).collect() })
+    }
+
+    /// One that the master has kept. Its reply sockets are free, but for those that are `taken`.
+    ///
+    /// # Errors
+    /// If it is not whole.
+    pub fn kept(
+        ends: Vec<OwnedFd>,
+        replies: Vec<(u32, Vec<OwnedFd>)>,
+        taken: &BTreeSet<u32>,
+    ) -> io::Result<Self> {
+        let (send, receive) = pair(ends)?;
+        let mut free = BTreeSet::new();
+        let mut pairs = Vec::new();
+        for (index, ends) in replies {
+            // They are numbered without a gap; what comes after one is of no use.
+            if index as usize != pairs.len() {
+                break;
+            }
+            pairs.push(pair(ends)?);
+            if !taken.contains(&index) {
+                free.insert(index);
+            }
+        }
+        Ok(Self { send, receive, replies: pairs, free })
+    }
+
+    /// What the master keeps of it.
+    pub fn keepsakes(&self, generation: Generation) -> Vec<(Keepsake, [BorrowedFd<'_>; 2])> {
+        let mut all =
+            vec![(Keepsake::Queue(generation), [self.send.as_fd(), self.receive.as_fd()])];
+        all.extend((0..).zip(&self.replies).map(|(index, (send, receive))| {
+            (Keepsake::Reply(generation, index), [send.as_fd(), receive.as_fd()])
+        }));
+        all
     }
 
     /// Takes a reply socket for a worker.
@@ -105,7 +142,13 @@ pub fn listeners_of<'a>(
     })
 }
 
+/// Two ends as they were kept.
+pub fn pair(ends: Vec<OwnedFd>) -> io::Result<(Channel, Channel)> {
+    let [one, other] = <[OwnedFd; 2]>::try_from(ends)
+        .map_err(|_| io::Error::other("a pair of sockets is not whole"))?;
+    Ok((Channel::from_fd(one), Channel::from_fd(other)))
+}
+
 fn duplicate(channel: &Channel) -> io::Result<OwnedFd> {
-    use std::os::fd::AsFd;
     channel.as_fd().try_clone_to_owned()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use shiftwork_sys::slab::Slab;
 
 use crate::protocol::template::Kind;
@@ -12,12 +13,13 @@ pub const MASTER: u32 = 0;
 pub const MANAGER: u32 = 1;
 
 /// The rows that are free, and how often each slot was filled again.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rows {
     /// The first row that was never used.
     fresh: u32,
     /// Used before, and free again.
     free: Vec<u32>,
+    #[serde(with = "crate::pairs")]
     restarts: BTreeMap<(Kind, u32), u64>,
 }
 

@@ -128,7 +128,11 @@ impl Manager {
         };
         let mut all = vec![
             own(Role::Master, self.pids.master, "running"),
-            own(Role::Manager, self.pids.manager, "running"),
+            ProcessStatus {
+                uptime_ms: now.saturating_sub(self.born_ms),
+                restarts: self.deaths,
+                ..own(Role::Manager, self.pids.manager, "running")
+            },
         ];
         for (number, state) in self.core.generations() {
             let Some(process) = self.processes.templates.get(&number) else { continue };

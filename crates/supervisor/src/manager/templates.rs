@@ -5,18 +5,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use shiftwork_sys::clock::monotonic_ms;
-use shiftwork_sys::process::{self, Exit, Launch};
+use shiftwork_sys::process::{self, Launch};
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::{fd, signal};
 
-use crate::core::event::{ChildId, Event, Generation, Source};
+use crate::core::event::{ChildId, Ended, Event, Generation, Source};
 use crate::line::Line;
+use crate::protocol::master::Keepsake;
 use crate::protocol::template::{Hello, ROLE_VARIABLE, ToTemplate};
 
+use super::Manager;
 use super::output::OutputPipe;
 use super::process::TemplateProcess;
 use super::release::Release;
-use super::{Manager, ended};
 
 impl Manager {
     /// Executes a release, and gives it what it has to know.
@@ -28,7 +29,7 @@ impl Manager {
         if let Source::Disk { overrides } = source {
             let path = self.executable_path();
             let release = Release::open(&path, &self.snapshot, overrides)?;
-            self.releases.insert(generation, release);
+            self.hold_release(generation, release)?;
             self.latest = generation;
         }
         self.execute(generation).map_err(|error| format!("cannot execute the release: {error}"))
@@ -40,14 +41,33 @@ impl Manager {
         set.unwrap_or_else(|| self.origin.executable.clone())
     }
 
+    fn hold_release(&mut self, generation: Generation, release: Release) -> Result<(), String> {
+        release
+            .snapshot_file()
+            .and_then(|snapshot| {
+                let both = [release.executable.as_fd(), snapshot.as_fd()];
+                self.keep(Keepsake::Release(generation), &both)
+            })
+            .map_err(|error| format!("cannot hold the release: {error}"))?;
+        self.releases.insert(generation, release);
+        Ok(())
+    }
+
+    fn let_go_template(&mut self, generation: Generation) {
+        self.let_go(Keepsake::Template(generation));
+        self.let_go(Keepsake::TemplateOutput(generation));
+    }
+
     fn execute(&mut self, generation: Generation) -> io::Result<()> {
+        let (ours, theirs) = Channel::pair_sized(1024 * 1024)?;
+        theirs.set_blocking(true)?;
+        let (output, input) = fd::pipe()?;
+        self.keep(Keepsake::Template(generation), &[ours.as_fd()])?;
+        self.keep(Keepsake::TemplateOutput(generation), &[output.as_fd()])?;
         let release = self
             .releases
             .get(&generation)
             .ok_or_else(|| io::Error::other("its executable is not held any more"))?;
-        let (ours, theirs) = Channel::pair_sized(1024 * 1024)?;
-        theirs.set_blocking(true)?;
-        let (output, input) = fd::pipe()?;
         let inode = fd::inode(theirs.as_fd())?;
         let role = |number: i32| (ROLE_VARIABLE, format!("template:{number}:{inode}"));
         let row =
@@ -108,8 +128,9 @@ impl Manager {
     fn execute_instead(&mut self, generation: Generation, path: &Path) -> Result<(), String> {
         let before = self.releases.get(&generation).map(|it| it.snapshot.clone());
         let release = Release::open(path, &before.unwrap_or_default(), &[])?;
-        self.releases.insert(generation, release);
+        self.hold_release(generation, release)?;
         if let Some(first) = self.processes.templates.remove(&generation) {
+            self.let_go_template(generation);
             let _ = signal::kill(first.pid, signal::KILL);
             self.rows.free(&self.slab, first.row);
         }
@@ -134,10 +155,11 @@ impl Manager {
     }
 
     /// A template has been reaped.
-    pub(super) fn template_ended(&mut self, generation: Generation, exit: Exit) {
+    pub(super) fn template_ended(&mut self, generation: Generation, ended: Ended) {
         self.read_template(generation);
         self.read_template_output(generation);
         if let Some(template) = self.processes.templates.remove(&generation) {
+            self.let_go_template(generation);
             self.rows.free(&self.slab, template.row);
         }
         // What it was asked to fork and has not named will never be named: end of file on its
@@ -156,6 +178,6 @@ impl Manager {
                 self.take(Event::NotForked { child, reason });
             }
         }
-        self.take(Event::TemplateGone { generation, ended: ended(exit) });
+        self.take(Event::TemplateGone { generation, ended });
     }
 }

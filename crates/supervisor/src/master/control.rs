@@ -111,6 +111,12 @@ impl Control {
         self.clients.retain(|_, client| client.asked || client.since + PATIENCE > now);
     }
 
+    /// A number for something that nobody waits for.
+    pub fn ticket(&mut self) -> Ticket {
+        self.next += 1;
+        self.next - 1
+    }
+
     /// Takes new clients; those of other users are refused.
     pub fn accept(&mut self) {
         while self.clients.len() < MOST_CLIENTS {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shiftwork_sys::daemon::{self, Detached};
 use shiftwork_sys::lock::{self, PidError, PidFile};
-use shiftwork_sys::process::{self, Forked};
+use shiftwork_sys::process;
 use shiftwork_sys::signal::SignalFd;
 use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
@@ -20,17 +20,17 @@ use shiftwork_sys::wait::{Interest, Poller};
 use shiftwork_sys::{fd, limits, umask};
 
 use crate::identity;
-use crate::line::Line;
-use crate::manager;
 use crate::manager::release::Origin;
 use crate::protocol::template::Snapshot;
 use crate::protocol::wire;
 use crate::settings::ServerSettings;
 
 use super::control::Control;
+use super::kept::Kept;
 use super::signals::{self, Ears};
+use super::succession::Succession;
 use super::vault::Vault;
-use super::{Master, pair};
+use super::{Master, Seed};
 
 /// Processes that there can be at a time: the most generations of the most workers and task workers
 /// that the settings allow, and some. Rows that are not used take no memory.
@@ -170,25 +170,13 @@ fn serve(
     launcher: Launcher,
     terminal: bool,
 ) -> Result<u8, (Launcher, StartError)> {
-    let daemon = log.is_some();
-    let made = make(start, pid_file, log, terminal);
-    let Made { mut master, setup } = match made {
-        Ok(made) => made,
+    let mut master = match make(start, pid_file, log, terminal) {
+        Ok(master) => master,
         Err(error) => return Err((launcher, error)),
     };
-    match process::fork() {
-        Ok(Forked::Child) => {
-            // The launcher and the control socket are the master's alone: a copy kept here would
-            // leave whoever asks without an end of file when the master dies.
-            drop(launcher);
-            drop(master);
-            pid_file.leave();
-            process::exit_now(run_manager(start, setup, daemon));
-        }
-        Ok(Forked::Parent(pid)) => master.manager_pid = pid,
-        Err(error) => return Err((launcher, system("cannot fork the manager")(error))),
+    if let Err(error) = master.fork_manager() {
+        return Err((launcher, system("cannot fork the manager")(error)));
     }
-    drop(setup);
     master.launcher = launcher;
     let code = match master.serve() {
         Ok(code) => code,
@@ -198,7 +186,9 @@ fn serve(
         }
     };
     // The manager has said that everything is gone; it is itself next.
-    process::wait_for(master.manager_pid);
+    if let Some(pid) = master.succession.pid {
+        process::wait_for(pid);
+    }
     master.control.close();
     pid_file.remove();
     if code == 0 {
@@ -207,17 +197,12 @@ fn serve(
     Ok(code)
 }
 
-struct Made {
-    master: Master,
-    setup: manager::Setup,
-}
-
 fn make(
     start: &Start,
     pid_file: &mut PidFile,
     log: Option<OwnedFd>,
     terminal: bool,
-) -> Result<Made, StartError> {
+) -> Result<Master, StartError> {
     let places = &start.places;
     process::become_subreaper().map_err(system("cannot become a subreaper"))?;
     if let Err(error) = limits::raise_open_files(None) {
@@ -229,7 +214,7 @@ fn make(
     let control = Control::bind(&places.control_socket)
         .map_err(path("cannot use the control socket", &places.control_socket))?;
     let slab = Slab::create(ROWS).map_err(system("cannot make the shared slab"))?;
-    let (ours, theirs) = pair().map_err(system("cannot make a socket"))?;
+    let succession = Succession::new().map_err(system("cannot make a socket"))?;
     let daemon = log.is_some();
     let log = match log {
         Some(log) => log,
@@ -237,53 +222,28 @@ fn make(
     };
     identity::become_role(&start.name, "master", None, None);
     process::set_title(&format!("{}: master", start.name));
-    let duplicate = slab
-        .fd()
-        .try_clone_to_owned()
-        .and_then(Slab::open)
-        .map_err(system("cannot share the slab"))?;
-    let setup = manager::Setup {
+    let seed = Seed {
         name: start.name.clone(),
-        master_pid: pid,
         origin: start.origin.clone(),
         snapshot: start.snapshot.clone(),
         start_timeout: start.settings.start_timeout,
-        master: theirs,
-        slab: duplicate,
-        log,
     };
-    let master = Master {
+    Ok(Master {
         places: places.clone(),
         control,
         vault: Vault::default(),
         ears: Ears::new(terminal),
         signals,
-        manager: Line::new(ours),
-        manager_pid: 0,
+        succession,
+        kept: Kept::default(),
+        seed,
         launcher: Launcher::silent(),
         daemon,
-        _slab: slab,
+        slab,
+        log,
         abandoned: None,
         leave: None,
-    };
-    Ok(Made { master, setup })
-}
-
-/// The manager's process, from the fork to its exit status.
-fn run_manager(start: &Start, setup: manager::Setup, daemon: bool) -> i32 {
-    identity::become_role(&start.name, "manager", None, None);
-    process::set_title(&format!("{}: manager", start.name));
-    let prepared = process::new_process_group().and_then(|()| {
-        // A background process group that reads the terminal would be stopped.
-        if daemon { Ok(()) } else { fd::stdin_from_null() }
-    });
-    match prepared.and_then(|()| manager::run(setup)) {
-        Ok(code) => code,
-        Err(error) => {
-            tracing::error!("the manager cannot go on: {error}");
-            1
-        }
-    }
+    })
 }
 
 /// Opens the log for appending, and makes it, readable by its owner and group, if it is missing.

@@ -2,8 +2,10 @@
 //! else, hears signals and commands, and runs no application code.
 
 mod control;
+mod kept;
 mod launch;
 mod signals;
+mod succession;
 mod vault;
 
 pub use launch::{Places, Start, run};
@@ -15,27 +17,39 @@ use std::time::Duration;
 use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::process::{self, Exit};
 use shiftwork_sys::signal::{self, SignalFd};
-use shiftwork_sys::socket::Channel;
 use shiftwork_sys::wait::{Interest, Poller};
 use shiftwork_sys::{fd, slab::Slab};
 
 use crate::control::{Request, Response};
-use crate::core::event::{Generation, Millis, Ticket};
+use crate::core::event::{Ended, Generation, Millis, Ticket};
 use crate::core::outcome::{Outcome, Verdict};
 use crate::protocol::master::{FromManager, START, ToManager, Verb};
 use crate::protocol::wire;
 
 use control::Control;
+use kept::Kept;
 use launch::Launcher;
 use signals::{Asked, Ears};
+use succession::Succession;
 use vault::Vault;
 
-use crate::line::{Heard, Line, hear};
+use crate::line::{Heard, hear};
+use crate::manager::release::Origin;
+use crate::protocol::template::Snapshot;
 
 /// How the master leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Leave {
     code: u8,
+}
+
+/// What a manager is told that starts from nothing.
+#[derive(Debug)]
+struct Seed {
+    name: String,
+    origin: Origin,
+    snapshot: Snapshot,
+    start_timeout: Duration,
 }
 
 /// The master's own.
@@ -46,11 +60,14 @@ struct Master {
     vault: Vault,
     ears: Ears,
     signals: SignalFd,
-    manager: Line,
-    manager_pid: i32,
+    succession: Succession,
+    /// What the manager keeps here for its successor.
+    kept: Kept,
+    seed: Seed,
     launcher: Launcher,
     daemon: bool,
-    _slab: Slab,
+    slab: Slab,
+    log: OwnedFd,
     /// Set when the manager has gone without having been told to.
     abandoned: Option<Millis>,
     leave: Option<Leave>,
@@ -84,19 +101,21 @@ impl Master {
                 }
             }
             self.control.pass_deadlines();
+            self.pass_succession();
             self.pass_abandoned_deadline();
         }
     }
 
     fn wait(&mut self) -> io::Result<Vec<Source>> {
-        let due = self.control.next_deadline().into_iter().chain(self.abandoned).min();
+        let due = self.control.next_deadline().into_iter();
+        let due = due.chain(self.abandoned).chain(self.succession.due()).min();
         let timeout = due.map(|due| Duration::from_millis(due.saturating_sub(monotonic_ms())));
         let mut poller = Poller::new();
         poller.add(Source::Signals, self.signals.as_fd(), Interest::READ);
-        if self.abandoned.is_none() {
-            let interest =
-                if self.manager.is_waiting() { Interest::READ_WRITE } else { Interest::READ };
-            poller.add(Source::Manager, self.manager.channel().as_fd(), interest);
+        if self.succession.pid.is_some() {
+            let line = &self.succession.line;
+            let interest = if line.is_waiting() { Interest::READ_WRITE } else { Interest::READ };
+            poller.add(Source::Manager, line.channel().as_fd(), interest);
         }
         if let Some(listener) = self.control.listener() {
             poller.add(Source::Control, listener, Interest::READ);
@@ -129,32 +148,18 @@ impl Master {
 
     fn reap(&mut self) {
         while let Ok(Some((pid, exit))) = process::reap() {
-            if pid == self.manager_pid {
+            if self.succession.pid == Some(pid) {
                 self.read_manager();
                 if self.leave.is_none() {
                     self.lost_manager(exit);
                 }
+            } else if self.abandoned.is_none() {
+                // A child of a manager that is gone: the one there is knows it.
+                let ended = ended(exit);
+                self.succession.line.send(&ToManager::Reaped { pid, ended }, Vec::new());
             }
         }
-        // Orphans of a lost manager become this process's children; the last one ends the wait.
-        if self.abandoned.is_some() && !process::has_children() {
-            self.leave = Some(Leave { code: 1 });
-        }
-    }
-
-    /// Without a manager nothing can be replaced: what lives drains, then the server ends.
-    fn lost_manager(&mut self, exit: Exit) {
-        tracing::error!("the manager is gone ({exit:?}): draining, then leaving");
-        self.vault = Vault::default();
-        self.abandoned = Some(monotonic_ms() + ABANDONED);
-        self.launcher.failed("the manager process ended unexpectedly", "", 1);
-    }
-
-    fn pass_abandoned_deadline(&mut self) {
-        if self.abandoned.is_some_and(|due| due <= monotonic_ms()) {
-            let _ = process::kill_children();
-            self.abandoned = Some(monotonic_ms() + 1_000);
-        }
+        self.leave_when_alone();
     }
 
     fn requested(&mut self, ticket: Ticket, request: Request) {
@@ -183,14 +188,15 @@ impl Master {
             }
             return;
         }
-        self.manager.send(&ToManager::Verb { ticket, verb }, Vec::new());
+        let ticket = ticket.unwrap_or_else(|| self.control.ticket());
+        self.succession.ask(ticket, verb);
     }
 
     fn read_manager(&mut self) {
-        self.manager.flush();
+        self.succession.line.flush();
         let mut buffer = vec![0; wire::MAX_PACKET];
         loop {
-            match hear(self.manager.channel(), &mut buffer) {
+            match hear(self.succession.line.channel(), &mut buffer) {
                 Heard::Message(message, fds) => self.manager_said(message, fds),
                 // Its end is learned when it is reaped.
                 Heard::Nothing | Heard::End => return,
@@ -205,23 +211,31 @@ impl Master {
                     Ok(handed) => self.hand(generation, handed),
                     Err(reason) => {
                         let message = ToManager::NotBound { generation, reason };
-                        self.manager.send(&message, Vec::new());
+                        self.succession.line.send(&message, Vec::new());
                     }
                 }
             }
             FromManager::Commit { generation, scope } => {
                 let listeners = scope == crate::core::event::Scope::All;
-                self.vault.commit(generation, listeners, fds);
+                self.vault.commit(generation, listeners);
             }
-            FromManager::Forget { generation } => self.vault.forget(generation),
+            FromManager::Forget { generation } => {
+                self.vault.forget(generation);
+                self.kept.forget(generation);
+            }
+            FromManager::Keep { what } => self.kept.keep(what, fds),
+            FromManager::LetGo { what } => self.kept.let_go(what),
+            FromManager::TakenUp { waiting } => self.succession.settle(&waiting),
             FromManager::Progress { ticket, progress } => {
                 self.control.answer(ticket, &Response::Progress(progress));
             }
             FromManager::Finish { ticket: START, outcome } => self.started(&outcome),
             FromManager::Finish { ticket, outcome } => {
+                self.succession.answered(ticket);
                 self.control.answer(ticket, &Response::Outcome(outcome));
             }
             FromManager::Status { ticket } => {
+                self.succession.answered(ticket);
                 if let Some(json) = fds.pop().and_then(|it| fd::read_memfd(it.as_fd()).ok()) {
                     self.control.answer_json(ticket, &json, true);
                 }
@@ -241,9 +255,9 @@ impl Master {
                 address: it.address,
                 slot: it.slot,
             };
-            self.manager.send(&message, vec![it.socket]);
+            self.succession.line.send(&message, vec![it.socket]);
         }
-        self.manager.send(&ToManager::Bound { generation }, Vec::new());
+        self.succession.line.send(&ToManager::Bound { generation }, Vec::new());
     }
 
     /// The first generation serves, or has failed: whoever typed the command is told.
@@ -265,7 +279,12 @@ impl Master {
             Ok(log)
         });
         match opened {
-            Ok(log) => self.manager.send(&ToManager::Log, vec![log]),
+            Ok(log) => {
+                if let Ok(own) = log.try_clone() {
+                    self.log = own;
+                }
+                self.succession.line.send(&ToManager::Log, vec![log]);
+            }
             Err(error) => tracing::error!(
                 "cannot reopen the log {}: {error}; the old one goes on",
                 self.places.log_file.display()
@@ -274,10 +293,9 @@ impl Master {
     }
 }
 
-/// What a lost manager's processes get for their drain, in milliseconds.
-const ABANDONED: Millis = 40_000;
-
-/// Makes the pair of sockets between master and manager.
-fn pair() -> io::Result<(Channel, Channel)> {
-    Channel::pair_sized(4 * 1024 * 1024)
+fn ended(exit: Exit) -> Ended {
+    match exit {
+        Exit::Code(code) => Ended::Code(code),
+        Exit::Signal { signo, .. } => Ended::Signal(signo),
+    }
 }

@@ -40,8 +40,8 @@ struct Held {
 pub struct Vault {
     /// By [`key`].
     listeners: BTreeMap<String, Held>,
-    /// Executable and settings of the generation in force.
-    committed: Option<(Generation, Vec<OwnedFd>)>,
+    /// The generation in force.
+    committed: Option<Generation>,
 }
 
 impl Vault {
@@ -128,8 +128,8 @@ impl Vault {
     }
 
     /// A generation is in force: addresses that it does not have are let go.
-    pub fn commit(&mut self, generation: Generation, listeners: bool, release: Vec<OwnedFd>) {
-        self.committed = Some((generation, release));
+    pub fn commit(&mut self, generation: Generation, listeners: bool) {
+        self.committed = Some(generation);
         if !listeners {
             return;
         }
@@ -143,8 +143,7 @@ impl Vault {
 
     /// A generation is gone, or has failed: addresses that only it had are let go.
     pub fn forget(&mut self, generation: Generation) {
-        let committed = self.committed.as_ref().is_some_and(|(number, _)| *number == generation);
-        if committed {
+        if self.committed == Some(generation) {
             return;
         }
         self.keep(|held| {

@@ -1,13 +1,51 @@
 //! Master ↔ manager, over a SOCK_SEQPACKET pair made before the manager is forked.
+//!
+//! What the manager holds that must outlive it, the master keeps a duplicate of ([`Keepsake`]). A
+//! manager that dies is followed by another one: it is given all keepsakes, then `TakeUp`, goes on
+//! from the journal among them, and says `TakenUp`.
 
 use serde::{Deserialize, Serialize};
 
 use super::template::ListenerSpec;
-use crate::core::event::{Generation, Scope, Ticket, Until};
+use crate::core::event::{ChildId, Ended, Generation, Scope, Ticket, Until};
 use crate::core::outcome::{Outcome, Progress};
 
 /// The ticket of the first start, which nobody asked for.
 pub const START: Ticket = 0;
+
+/// A descriptor, or some, that the master keeps for whichever manager there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keepsake {
+    /// What the manager has written down.
+    Journal,
+    /// The queue of connections under way between workers: sending and receiving end.
+    HandOver,
+    /// The control socket of a template.
+    Template(Generation),
+    /// What a template writes until it is loaded.
+    TemplateOutput(Generation),
+    /// The control socket of a worker or task worker.
+    Child(ChildId),
+    /// What a child or hook writes until it is ready.
+    ChildOutput(ChildId),
+    /// A release: executable and snapshot.
+    Release(Generation),
+    /// A generation's task queue: sending and receiving end.
+    Queue(Generation),
+    /// One of its reply sockets: sending and receiving end.
+    Reply(Generation, u32),
+}
+
+impl Keepsake {
+    /// The generation with whose end it is of no use any more.
+    pub fn generation(self) -> Option<Generation> {
+        match self {
+            Self::Release(it) | Self::Queue(it) | Self::Reply(it, _) => Some(it),
+            _ => None,
+        }
+    }
+}
 
 /// What can be asked of the server, by command or by signal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,11 +103,44 @@ pub enum ToManager {
     },
     /// The log was reopened. Descriptor: the log.
     Log,
+    /// Left by a manager that is gone. Descriptors: as they were given to be kept.
+    Kept {
+        /// What it is.
+        what: Keepsake,
+    },
+    /// All that was kept is given: go on.
+    TakeUp {
+        /// Managers that have died before.
+        deaths: u64,
+    },
+    /// A child of an earlier manager, which has become the master's, has ended.
+    Reaped {
+        /// Its pid.
+        pid: i32,
+        /// How.
+        ended: Ended,
+    },
 }
 
 /// Manager → master.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromManager {
+    /// Keep duplicates of these descriptors, for when this manager dies.
+    Keep {
+        /// What they are.
+        what: Keepsake,
+    },
+    /// This is not needed any more.
+    LetGo {
+        /// What.
+        what: Keepsake,
+    },
+    /// This manager goes on where the one before has stopped.
+    TakenUp {
+        /// Those who wait for an answer, as far as the one before had written it down. Whatever
+        /// else has been asked has to be asked again.
+        waiting: Vec<Ticket>,
+    },
     /// Bind these addresses for a generation.
     Bind {
         /// Whose.
@@ -79,7 +150,7 @@ pub enum FromManager {
         /// Sockets per address.
         slots: u32,
     },
-    /// This generation is in force. Descriptors: executable, snapshot (a memfd).
+    /// This generation is in force.
     Commit {
         /// Which.
         generation: Generation,

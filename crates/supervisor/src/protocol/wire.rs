@@ -1,7 +1,11 @@
-//! The envelope: a version byte, then postcard.
+//! The envelope: a version byte, then postcard. Master and manager, which can be of two versions for
+//! a moment, write JSON instead: what one does not know, the other can leave out.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// What a message in JSON begins with, in place of the version.
+const TEXT: u8 = b'\n';
 
 /// Version of the messages in [`template`](super::template) and [`worker`](super::worker).
 pub const VERSION: u8 = 1;
@@ -24,6 +28,9 @@ pub enum WireError {
     /// The bytes are not a message.
     #[error("unreadable message: {0}")]
     Malformed(#[from] postcard::Error),
+    /// The text is not a message.
+    #[error("unreadable message: {0}")]
+    Unknown(#[from] serde_json::Error),
 }
 
 /// Encodes a message for one packet.
@@ -36,6 +43,16 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
     Ok(bytes)
 }
 
+/// Encodes a message for one packet, readable for versions before and after this one.
+///
+/// # Errors
+/// If the value cannot be written as JSON.
+pub fn encode_text<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
+    let mut bytes = vec![TEXT];
+    serde_json::to_writer(&mut bytes, message)?;
+    Ok(bytes)
+}
+
 /// Decodes one packet.
 ///
 /// # Errors
@@ -44,6 +61,7 @@ pub fn decode<T: DeserializeOwned>(packet: &[u8]) -> Result<T, WireError> {
     match packet {
         [] => Err(WireError::Empty),
         [VERSION, rest @ ..] => Ok(postcard::from_bytes(rest)?),
+        [TEXT, rest @ ..] => Ok(serde_json::from_slice(rest)?),
         [found, ..] => Err(WireError::Version { found: *found }),
     }
 }

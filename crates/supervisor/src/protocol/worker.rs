@@ -111,6 +111,11 @@ pub enum ToWorker {
         /// JSON of what the control socket would have answered.
         json: String,
     },
+    /// Another manager has taken up where the last one died: say again where you stand.
+    TakenUp {
+        /// Its pid.
+        manager_pid: i32,
+    },
 }
 
 /// What application code in a worker may ask of the server.

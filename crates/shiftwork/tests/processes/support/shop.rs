@@ -247,6 +247,11 @@ impl Site {
         ended.said()
     }
 
+    /// The pids of everything that runs here.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        processes::below(self.folder.path())
+    }
+
     /// No process, no pid file, no control socket.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {

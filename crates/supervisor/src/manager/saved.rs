@@ -1,0 +1,156 @@
+//! What a manager writes down before it acts, so that another one can go on when it dies.
+//!
+//! JSON with defaults: a manager of the next version reads what this one wrote, and this one what the
+//! next wrote, as far as both know it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::Core;
+use crate::core::event::{Action, ChildId, Generation, Millis, Ticket};
+use crate::core::outcome::Outcome;
+use crate::protocol::template::Snapshot;
+
+use super::process::Process;
+use super::rows::Rows;
+use super::{Asker, Manager, WORKER_TICKETS};
+
+/// Version of what is written. A change that an older reader would misunderstand, and not just miss,
+/// needs a new one.
+pub const VERSION: u32 = 1;
+
+/// A template's process.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct SavedTemplate {
+    pub(super) pid: i32,
+    pub(super) row: u32,
+}
+
+/// A child's or a hook's process.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct SavedProcess {
+    pub(super) generation: Generation,
+    pub(super) queue: Option<Generation>,
+    pub(super) pid: Option<i32>,
+    pub(super) row: Option<u32>,
+    pub(super) reply: Option<u32>,
+    pub(super) doomed: bool,
+}
+
+impl From<&Process> for SavedProcess {
+    fn from(it: &Process) -> Self {
+        Self {
+            generation: it.generation,
+            queue: it.queue,
+            pid: it.pid,
+            row: it.row,
+            reply: it.reply,
+            doomed: it.doomed,
+        }
+    }
+}
+
+/// An answer that may not have been sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SavedAnswer {
+    pub(super) tickets: Vec<Ticket>,
+    pub(super) outcome: Outcome,
+}
+
+/// Everything but the descriptors, as it is read.
+#[derive(Debug, Deserialize)]
+pub struct Saved {
+    pub(super) version: u32,
+    pub(super) core: Core,
+    pub(super) templates: BTreeMap<Generation, SavedTemplate>,
+    pub(super) processes: BTreeMap<ChildId, SavedProcess>,
+    pub(super) rows: Rows,
+    pub(super) releases: BTreeMap<Generation, PathBuf>,
+    pub(super) snapshot: Snapshot,
+    pub(super) listening: Vec<Generation>,
+    pub(super) latest: Generation,
+    pub(super) askers: BTreeMap<Ticket, Asker>,
+    pub(super) next_ticket: Ticket,
+    pub(super) started_ms: Millis,
+    #[serde(default)]
+    pub(super) answers: Vec<SavedAnswer>,
+}
+
+/// The same, as it is written.
+#[derive(Serialize)]
+struct Writing<'a> {
+    version: u32,
+    core: &'a Core,
+    templates: BTreeMap<Generation, SavedTemplate>,
+    processes: BTreeMap<ChildId, SavedProcess>,
+    rows: &'a Rows,
+    releases: BTreeMap<Generation, &'a Path>,
+    snapshot: &'a Snapshot,
+    listening: Vec<Generation>,
+    latest: Generation,
+    askers: &'a BTreeMap<Ticket, Asker>,
+    next_ticket: Ticket,
+    started_ms: Millis,
+    answers: Vec<SavedAnswer>,
+}
+
+impl Saved {
+    /// Reads what another manager wrote.
+    ///
+    /// # Errors
+    /// If it is of a version that this one would misunderstand.
+    pub fn read(text: &[u8]) -> Result<Self, String> {
+        let saved: Self =
+            serde_json::from_slice(text).map_err(|error| format!("it cannot be read: {error}"))?;
+        if saved.version != VERSION {
+            return Err(format!("it is of version {}, not {VERSION}", saved.version));
+        }
+        Ok(saved)
+    }
+}
+
+impl Manager {
+    /// Writes down where everything stands, and the answers among what is about to be done.
+    pub(super) fn save(&mut self, actions: &[Action]) {
+        let written = serde_json::to_vec(&Writing {
+            version: VERSION,
+            core: &self.core,
+            templates: (self.processes.templates.iter())
+                .map(|(number, it)| (*number, SavedTemplate { pid: it.pid, row: it.row }))
+                .collect(),
+            processes: (self.processes.children.iter())
+                .map(|(number, it)| (*number, SavedProcess::from(it)))
+                .collect(),
+            rows: &self.rows,
+            releases: (self.releases.iter())
+                .map(|(number, it)| (*number, it.path.as_path()))
+                .collect(),
+            snapshot: &self.snapshot,
+            listening: self.listeners.keys().copied().collect(),
+            latest: self.latest,
+            askers: &self.askers,
+            next_ticket: self.next_ticket,
+            started_ms: self.started_ms,
+            answers: answers(actions),
+        });
+        let done = written.map_err(std::io::Error::other).and_then(|it| self.journal.write(it));
+        if let Err(error) = done {
+            tracing::error!("cannot write down where things stand: {error}");
+        }
+    }
+}
+
+/// Those to the master; workers ask again.
+fn answers(actions: &[Action]) -> Vec<SavedAnswer> {
+    let answer = |action: &Action| match action {
+        Action::Finish { tickets, outcome } => {
+            let tickets: Vec<_> =
+                tickets.iter().copied().filter(|it| *it < WORKER_TICKETS).collect();
+            (!tickets.is_empty()).then(|| SavedAnswer { tickets, outcome: outcome.clone() })
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(answer).collect()
+}
