@@ -44,6 +44,11 @@ impl Journal {
         Ok((Self { file, sequence, last: last.clone() }, last))
     }
 
+    /// What stands in it last.
+    pub fn last(&self) -> &[u8] {
+        &self.last
+    }
+
     /// Writes down what holds from now on. What stands there already is not written again.
     ///
     /// # Errors

@@ -12,7 +12,10 @@ mod line;
 pub mod manager;
 pub mod master;
 mod pairs;
+mod passing;
+pub mod probe;
 pub mod protocol;
+pub mod role;
 pub mod settings;
 
 /// Format of the shared slab that this library writes.

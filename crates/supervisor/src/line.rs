@@ -32,6 +32,11 @@ impl Line {
         Self { channel, waiting: VecDeque::new(), text: true }
     }
 
+    /// The socket alone; what waits is given up.
+    pub fn into_channel(self) -> Channel {
+        self.channel
+    }
+
     /// The socket, to wait on.
     pub fn channel(&self) -> &Channel {
         &self.channel

@@ -46,6 +46,14 @@ pub fn take_inherited(number: RawFd, inode: u64) -> Option<OwnedFd> {
     Some(fd)
 }
 
+/// The executable of this process, whatever lies at its path by now.
+///
+/// # Errors
+/// If /proc is not there.
+pub fn own_executable() -> io::Result<OwnedFd> {
+    Ok(File::open("/proc/self/exe")?.into())
+}
+
 /// A pipe for a process's output: the reading end does not block, the writing end does.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -62,6 +62,18 @@ impl PidFile {
                 return Ok(Self { file, path: path.to_owned(), ours: true });
             }
         }
+    }
+
+    /// Goes on with the file of the program that was this process before.
+    #[must_use]
+    pub fn resume(file: OwnedFd, path: PathBuf) -> Self {
+        Self { file: file.into(), path, ours: true }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes the pid, in place.

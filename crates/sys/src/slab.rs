@@ -108,6 +108,12 @@ const _: () = {
     assert!(offset_of!(Row, claimed_task) == 96 && offset_of!(Row, adopted) == 120);
 };
 
+impl AsFd for Slab {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd()
+    }
+}
+
 impl Row {
     /// Writes its pid.
     pub fn set_pid(&self, pid: i32) {

@@ -64,6 +64,8 @@ pub enum Command {
 pub struct Reload {
     /// Which processes.
     pub scope: Scope,
+    /// Whether manager and master become the new program first.
+    pub upgrade: bool,
     /// When to return.
     pub until: Until,
     /// The longest wait. The reload itself goes on afterwards.
@@ -148,6 +150,20 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
+    /// Replace everything, manager and master too, under the same pid; then reload
+    Upgrade {
+        /// When to return
+        #[arg(long, value_enum, default_value = "committed", conflicts_with = "wait")]
+        until: When,
+        /// Return when the old generation is gone, too
+        #[arg(long)]
+        wait: bool,
+        /// Wait no longer than this, as 90s; the upgrade goes on
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Stop the server and wait until it is gone
     Stop {
         /// At once: work in hand is cut
@@ -177,6 +193,17 @@ enum When {
     Replaced,
     /// The new generation is the one to go on with
     Committed,
+}
+
+impl When {
+    /// As it is asked for.
+    fn or(self, wait: bool) -> Until {
+        match self {
+            _ if wait => Until::Drained,
+            Self::Replaced => Until::Replaced,
+            Self::Committed => Until::Committed,
+        }
+    }
 }
 
 impl Cli {
@@ -220,13 +247,12 @@ fn understand(verb: Option<Verb>, daemonize: bool) -> Option<(Command, Common)> 
         }
         Some(_) if daemonize => return None,
         Some(Verb::Reload { until, wait, tasks, timeout, common }) => {
-            let until = match until {
-                _ if wait => Until::Drained,
-                When::Replaced => Until::Replaced,
-                When::Committed => Until::Committed,
-            };
-            let scope = if tasks { Scope::Tasks } else { Scope::All };
-            (Command::Reload(Reload { scope, until, timeout }), common)
+            let (until, scope) = (until.or(wait), if tasks { Scope::Tasks } else { Scope::All });
+            (Command::Reload(Reload { scope, upgrade: false, until, timeout }), common)
+        }
+        Some(Verb::Upgrade { until, wait, timeout, common }) => {
+            let (until, scope) = (until.or(wait), Scope::All);
+            (Command::Reload(Reload { scope, upgrade: true, until, timeout }), common)
         }
         Some(Verb::Stop { now, timeout, common }) => (Command::Stop(Stop { now, timeout }), common),
         Some(Verb::Status { common }) => (Command::Status, common),
@@ -284,6 +310,10 @@ mod tests {
         assert_eq!(reload("shop reload --wait --tasks").1, Until::Drained);
         assert_eq!(reload("shop reload --tasks").0, Scope::Tasks);
         assert_eq!(reload("shop reload --timeout 1500ms").2, Some(Duration::from_millis(1500)));
+        match parse("shop upgrade --wait").unwrap().command {
+            Command::Reload(it) => assert!(it.upgrade && it.until == Until::Drained),
+            other => panic!("{other:?}"),
+        }
         let stop = Stop { now: true, timeout: Some(Duration::from_secs(60)) };
         assert_eq!(parse("shop stop --now --timeout 1m").unwrap().command, Command::Stop(stop));
         assert_eq!(parse("shop status").unwrap().command, Command::Status);

@@ -119,7 +119,11 @@ pub(super) fn reload(application: &Application<'_>, cli: &Cli, reload: &Reload) 
         Ok(directory) => cli.set.iter().map(|it| rooted(it, &directory)).collect(),
         Err(_) => cli.set.clone(),
     };
-    let request = Request::Reload { scope: reload.scope, set, until: reload.until };
+    let request = if reload.upgrade {
+        Request::Upgrade { set, until: reload.until }
+    } else {
+        Request::Reload { scope: reload.scope, set, until: reload.until }
+    };
     // A server that refuses may have closed already: its reason is read all the same.
     let sent = client.send(&request);
     let mut shown = Shown::new(cli.json);

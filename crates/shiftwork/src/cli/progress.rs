@@ -72,6 +72,9 @@ fn words(progress: &Progress) -> String {
         "starting" => format!("starting generation {generation}"),
         "replacing" => format!("replacing with generation {generation}"),
         "rolling_back" => format!("rolling generation {generation} back"),
+        "upgrading_probing" => "asking the new program".into(),
+        "upgrading_manager" => "replacing the manager".into(),
+        "upgrading_master" => "replacing the master".into(),
         "draining" => "draining the old generation".into(),
         other => format!("{other}, generation {generation}"),
     }

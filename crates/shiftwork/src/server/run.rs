@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use shiftwork_supervisor::role::{self, Role};
+use shiftwork_supervisor::{manager, master, probe};
 use shiftwork_sys::process;
+use shiftwork_sys::socket::Channel;
 
 use crate::{cli, log, template};
 
@@ -17,7 +20,7 @@ where
     process::prepare_title();
     // It lives as long as the process, in whatever process this becomes.
     let server: &'static Server<P, S> = Box::leak(Box::new(server));
-    let inherited = template::inherited();
+    let inherited = role::inherited();
     if inherited.is_none() && !server.mistakes.is_empty() {
         for mistake in &server.mistakes {
             eprintln!("{}: {mistake}", server.name);
@@ -31,8 +34,8 @@ where
              before it; start what you need in on_worker_start"
         );
         return match inherited {
-            Some(control) => template::refuse(control, advice),
-            None => {
+            Some((Role::Template, control)) => template::refuse(Channel::from_fd(control), advice),
+            Some(_) | None => {
                 eprintln!("{}: {advice}", server.name);
                 ExitCode::from(2)
             }
@@ -40,9 +43,23 @@ where
     }
     log::install();
     match inherited {
-        Some(control) => template::run(server, control),
+        Some((Role::Template, control)) => template::run(server, Channel::from_fd(control)),
+        Some((Role::Probe, manager)) => exit_code(probe::answer(manager)),
+        Some((Role::Manager, master)) => match manager::resume(master, log::set_level) {
+            Ok(code) => exit_code(code),
+            Err(error) => {
+                tracing::error!("the new manager cannot go on: {error}");
+                ExitCode::from(1)
+            }
+        },
+        Some((Role::Master, state)) => master::resume(state, false, log::set_level),
+        Some((Role::MasterAgain, state)) => master::resume(state, true, log::set_level),
         None => cli::run(server),
     }
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 /// The names of this process's threads, if there is more than one; one that has just ended may

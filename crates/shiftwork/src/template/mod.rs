@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use shiftwork_supervisor::identity;
 use shiftwork_supervisor::protocol::template::{
-    Formats, FromTemplate, Hello, ListenerSpec, ROLE_VARIABLE, Snapshot, ToTemplate,
+    Formats, FromTemplate, Hello, ListenerSpec, Snapshot, ToTemplate,
 };
 use shiftwork_supervisor::protocol::wire;
 use shiftwork_sys::socket::Channel;
@@ -24,21 +24,6 @@ use crate::settings::Settings;
 use crate::{hand_over, log, task};
 
 use births::Births;
-
-/// The control socket that the manager has left to this process, if it was executed as a template.
-pub(crate) fn inherited() -> Option<Channel> {
-    let value = std::env::var(ROLE_VARIABLE).ok()?;
-    remove_variable();
-    let mut parts = value.strip_prefix("template:")?.split(':');
-    let number = parts.next()?.parse().ok()?;
-    let inode = parts.next()?.parse().ok()?;
-    fd::take_inherited(number, inode).map(Channel::from_fd)
-}
-
-/// What this process executes must not take itself for a template.
-fn remove_variable() {
-    shiftwork_sys::process::remove_variable(ROLE_VARIABLE);
-}
 
 /// Tells the manager why this release cannot be started.
 pub(crate) fn refuse(control: Channel, reason: String) -> ExitCode {

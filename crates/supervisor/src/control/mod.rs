@@ -25,6 +25,15 @@ pub enum Request {
         #[serde(default)]
         until: Until,
     },
+    /// Replace manager and master by the program on the disk, then code and settings.
+    Upgrade {
+        /// `KEY=VALUE`s that hold from now on.
+        #[serde(default)]
+        set: Vec<String>,
+        /// When to answer.
+        #[serde(default)]
+        until: Until,
+    },
     /// Stop the server.
     Stop {
         /// At once: what is in hand is cut.

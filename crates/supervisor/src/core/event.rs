@@ -72,6 +72,30 @@ pub enum Event {
         /// When the ticket is answered.
         until: Until,
     },
+    /// Somebody wants manager and master replaced by the new program, and then a reload.
+    Upgrade {
+        /// Who is answered.
+        ticket: Option<Ticket>,
+        /// `KEY=VALUE`s that hold from now on.
+        overrides: Vec<String>,
+        /// When the ticket is answered.
+        until: Until,
+    },
+    /// The probe has answered whether the new program can go on, or will not.
+    Probed {
+        /// Why not.
+        result: Result<(), String>,
+    },
+    /// The manager could not become the new program.
+    NotReplaced {
+        /// Why.
+        reason: String,
+    },
+    /// The master has become the new program, or could not.
+    MasterReplaced {
+        /// Why not.
+        result: Result<(), String>,
+    },
     /// Somebody wants a graceful stop.
     Stop,
     /// Somebody wants a stop at once.
@@ -161,10 +185,12 @@ pub enum Event {
         /// Whether tasks wait in the queue that it took tasks from.
         tasks_wait: bool,
     },
-    /// A new manager goes on where one that died has stopped writing.
+    /// A new manager goes on where one that is gone has stopped writing.
     TakenUp {
         /// Its pid.
         manager: i32,
+        /// Whether it is the new program in the place of the old one, as was asked.
+        planned: bool,
         /// Children and hooks whose birth nobody has written down.
         nameless: Vec<ChildId>,
     },
@@ -306,4 +332,15 @@ pub enum Action {
         /// 0 after a stop.
         code: i32,
     },
+    /// Have a child of the new program say whether it can go on from here. The answer is
+    /// [`Event::Probed`].
+    Probe,
+    /// The upgrade is over: the new program is not needed any more.
+    EndProbe,
+    /// Become the new program. A failure comes back as [`Event::NotReplaced`].
+    ReplaceManager,
+    /// Have the master become it.
+    ReplaceMaster,
+    /// Give way to a manager of the old program, for the master is still that.
+    StepDown,
 }

@@ -21,6 +21,7 @@ mod take_up;
 mod templates;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use hooks::HookRun;
 use reload::{Request, Run, Waiter};
 use respawn::Backoff;
 use stop::Stop;
+use upgrade::Upgrade;
 
 /// What goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +49,8 @@ enum Phase {
     Replacing(Run),
     /// The old generation's processes take their slots back.
     RollingBack(Run),
+    /// Manager and master become the new program.
+    Upgrading(Upgrade),
     /// On the way to the exit.
     Stopping(Stop),
 }
@@ -122,6 +126,12 @@ impl Core {
             Event::Reload { ticket, scope, overrides, until } => {
                 self.reload_asked(ticket, scope, overrides, until);
             }
+            Event::Upgrade { ticket, overrides, until } => {
+                self.upgrade_asked(ticket, overrides, until);
+            }
+            Event::Probed { result } => self.probed(result),
+            Event::NotReplaced { reason } => self.not_replaced(&reason),
+            Event::MasterReplaced { result } => self.master_replaced(result),
             Event::Stop => self.stop_asked(),
             Event::Quit => self.quit_asked(),
             Event::Retire { child, reason } => self.retire_asked(child, &reason),
@@ -139,7 +149,9 @@ impl Core {
             Event::Failed { child, reason } => self.failed(child, reason),
             Event::Serving { child } => self.serving(child),
             Event::Gone { child, ended, tasks_wait } => self.gone(child, ended, tasks_wait),
-            Event::TakenUp { manager, nameless } => self.taken_up(manager, &nameless),
+            Event::TakenUp { manager, planned, nameless } => {
+                self.taken_up(manager, planned, &nameless);
+            }
             Event::Tick => {}
         }
         self.advance();
@@ -154,6 +166,7 @@ impl Core {
             Phase::Starting(_) => self.advance_starting(),
             Phase::Replacing(_) => self.advance_replacing(),
             Phase::RollingBack(_) => self.advance_rolling_back(),
+            Phase::Upgrading(_) => self.advance_upgrading(),
             Phase::Stopping(_) => self.advance_stopping(),
         }
         self.fork_what_is_due();
@@ -168,6 +181,7 @@ impl Core {
     pub fn next_deadline(&self) -> Option<Millis> {
         let run = match &self.phase {
             Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => run.deadline,
+            Phase::Upgrading(upgrade) => Some(upgrade.deadline),
             Phase::Idle | Phase::Stopping(_) => None,
         };
         let kills = self.children.values().filter_map(|child| match child.state {
@@ -248,14 +262,14 @@ impl Core {
 
     /// Everybody who waits for the outcome of a reload.
     pub fn tickets(&self) -> Vec<event::Ticket> {
-        let run = match &self.phase {
-            Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => Some(run),
-            Phase::Idle | Phase::Stopping(_) => None,
+        let running: &[Waiter] = match &self.phase {
+            Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => &run.waiters,
+            Phase::Upgrading(upgrade) => &upgrade.request.waiters,
+            Phase::Idle | Phase::Stopping(_) => &[],
         };
-        let running = run.into_iter().flat_map(|run| &run.waiters);
         let waiting = self.waiting.iter().flat_map(|request| &request.waiters);
         let draining = self.draining.iter().map(|(waiter, _)| waiter);
-        running.chain(waiting).chain(draining).map(|waiter| waiter.ticket).collect()
+        running.iter().chain(waiting).chain(draining).map(|waiter| waiter.ticket).collect()
     }
 
     /// The generations there are.
@@ -263,12 +277,13 @@ impl Core {
         self.generations.iter().map(|(number, state)| (*number, state))
     }
 
-    /// What goes on, in a word: `starting`, `serving`, `reloading`, `stopping`.
+    /// What goes on, in a word: `starting`, `serving`, `reloading`, `upgrading`, `stopping`.
     pub fn state(&self) -> &'static str {
         match self.phase {
             _ if self.workers.is_none() && !matches!(self.phase, Phase::Stopping(_)) => "starting",
             Phase::Idle => "serving",
             Phase::Starting(_) | Phase::Replacing(_) | Phase::RollingBack(_) => "reloading",
+            Phase::Upgrading(_) => "upgrading",
             Phase::Stopping(_) => "stopping",
         }
     }

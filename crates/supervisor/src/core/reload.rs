@@ -28,6 +28,21 @@ pub(super) struct Request {
     pub(super) scope: Scope,
     pub(super) overrides: Vec<String>,
     pub(super) waiters: Vec<Waiter>,
+    /// Whether manager and master are replaced first.
+    #[serde(default)]
+    pub(super) upgrade: bool,
+}
+
+impl Request {
+    /// One that was made later is run together with this one.
+    pub(super) fn absorb(&mut self, later: Self) {
+        if later.scope == Scope::All {
+            self.scope = Scope::All;
+        }
+        self.overrides.extend(later.overrides);
+        self.waiters.extend(later.waiters);
+        self.upgrade |= later.upgrade;
+    }
 }
 
 /// A reload under way.
@@ -72,16 +87,12 @@ impl Core {
             self.out.push(Action::Finish { tickets: ticket.into_iter().collect(), outcome });
             return;
         }
-        let request = self.waiting.get_or_insert(Request {
-            scope,
-            overrides: Vec::new(),
-            waiters: Vec::new(),
-        });
-        if scope == Scope::All {
-            request.scope = Scope::All;
+        let waiters = waiter.into_iter().collect();
+        let request = Request { scope, overrides, waiters, upgrade: false };
+        match &mut self.waiting {
+            Some(waiting) => waiting.absorb(request),
+            None => self.waiting = Some(request),
         }
-        request.overrides.extend(overrides);
-        request.waiters.extend(waiter);
         if self.phase != Phase::Idle {
             let progress = Progress { phase: "waiting".into(), generation: 0, done: 0, total: 0 };
             let tickets = ticket.into_iter().collect();
@@ -91,7 +102,14 @@ impl Core {
 
     /// Begins what waits, unless too many generations live.
     pub(super) fn begin_waiting(&mut self) {
-        if self.waiting.is_none() || !self.make_room() {
+        let Some(waiting) = &self.waiting else { return };
+        if waiting.upgrade {
+            if let Some(request) = self.waiting.take() {
+                self.begin_upgrade(request);
+            }
+            return;
+        }
+        if !self.make_room() {
             return;
         }
         let Some(request) = self.waiting.take() else { return };

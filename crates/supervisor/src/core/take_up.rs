@@ -13,11 +13,12 @@ use super::{Core, Phase};
 impl Core {
     /// `nameless`: children and hooks whose birth nobody has written down. They are as good as dead:
     /// their socket closes, and that ends them.
-    pub(super) fn taken_up(&mut self, manager: i32, nameless: &[ChildId]) {
+    pub(super) fn taken_up(&mut self, manager: i32, planned: bool, nameless: &[ChildId]) {
         self.pids.manager = manager;
         if matches!(self.phase, Phase::Starting(_) | Phase::Replacing(_)) {
             self.fail_run("the manager has died in the middle of it".into());
         }
+        self.upgrade_taken_up(planned);
         for child in nameless {
             self.not_forked(*child, "the manager has died".into());
         }

@@ -63,6 +63,14 @@ impl Manager {
                     self.tell_master(&FromManager::Progress { ticket, progress }, Vec::new());
                 }
             }
+            Action::Probe => self.begin_probe(),
+            Action::EndProbe => self.end_probe(),
+            Action::ReplaceManager => self.replace_soon(),
+            Action::ReplaceMaster => self.tell_master(&FromManager::ReplaceMaster, Vec::new()),
+            Action::StepDown => {
+                tracing::info!("stepping down: a manager of the old program takes up");
+                self.exit = Some(0);
+            }
             Action::Finish { tickets, outcome } => self.finish(tickets, outcome),
             Action::Log { warning: true, text } => tracing::warn!("{text}"),
             Action::Log { warning: false, text } => tracing::info!("{text}"),

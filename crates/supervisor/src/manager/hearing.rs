@@ -26,10 +26,12 @@ impl Manager {
             Source::TemplateOutput(generation) => self.read_template_output(generation),
             Source::Child(child) => self.read_child(child),
             Source::ChildOutput(child) => self.read_child_output(child),
+            Source::Probe => self.read_probe(),
+            Source::ProbeOutput => self.read_probe_output(),
         }
     }
 
-    fn read_signals(&mut self) {
+    pub(super) fn read_signals(&mut self) {
         while let Ok(Some(received)) = self.signals.read() {
             if received.signo != signal::CHLD {
                 // The master decides, as if it had been sent there.
@@ -44,6 +46,9 @@ impl Manager {
 
     /// A process is gone, whoever has reaped it.
     fn reaped(&mut self, pid: i32, ended: Ended) {
+        if self.probe_ended(pid, ended) {
+            return;
+        }
         match self.processes.reaped(pid, ended) {
             Whose::Template(generation) => self.template_ended(generation, ended),
             Whose::Child(child) => self.child_ended(child, ended),
@@ -81,6 +86,9 @@ impl Manager {
                 Verb::Reload { scope, overrides, until } => {
                     self.take(Event::Reload { ticket, scope, overrides, until });
                 }
+                Verb::Upgrade { overrides, until } => {
+                    self.take(Event::Upgrade { ticket, overrides, until });
+                }
                 Verb::Stop => self.take(Event::Stop),
                 Verb::Quit => self.take(Event::Quit),
                 Verb::Status => self.send_status(ticket),
@@ -101,9 +109,17 @@ impl Manager {
                     self.take_log(log);
                 }
             }
+            ToManager::Described => {
+                if let Some(state) = fds.pop() {
+                    self.described(state);
+                }
+            }
+            ToManager::MasterReplaced { refusal } => {
+                self.take(Event::MasterReplaced { result: refusal.map_or(Ok(()), Err) });
+            }
             ToManager::Reaped { pid, ended } => self.reaped(pid, ended),
             // Said at the beginning only, where they are read by another hand.
-            ToManager::Kept { .. } | ToManager::TakeUp { .. } => {}
+            ToManager::Kept { .. } | ToManager::TakeUp { .. } | ToManager::Seed(_) => {}
         }
     }
 

@@ -13,6 +13,7 @@ pub mod saved;
 mod status;
 mod take_up;
 mod templates;
+mod upgrade;
 
 pub use rows::{MANAGER as MANAGER_ROW, MASTER as MASTER_ROW};
 
@@ -36,6 +37,7 @@ use crate::line::Line;
 use crate::protocol::master::{FromManager, Keepsake, START};
 use crate::protocol::template::Snapshot;
 use crate::protocol::worker::ToWorker;
+use crate::settings::LogLevel;
 
 use output::Tails;
 use process::Processes;
@@ -104,6 +106,8 @@ pub struct Manager {
     pids: Pids,
     memory: status::MemoryCache,
     journal: Journal,
+    /// The program that this manager and the master are to become.
+    upgrade: Option<upgrade::NewProgram>,
     /// Answers that the last manager may not have sent.
     answers: Vec<saved::SavedAnswer>,
     /// Managers that have died before this one.
@@ -122,6 +126,31 @@ enum Source {
     TemplateOutput(Generation),
     Child(ChildId),
     ChildOutput(ChildId),
+    Probe,
+    ProbeOutput,
+}
+
+/// Goes on as the manager, in a process that was one of another program's: the master tells what
+/// there is to know. Gives the exit status.
+///
+/// # Errors
+/// If the master is gone, or what was left is not whole.
+pub fn resume(master: OwnedFd, set_level: impl FnOnce(LogLevel)) -> io::Result<i32> {
+    let (seed, slab, log, master) = take_up::ask_for_seed(Channel::from_fd(master))?;
+    set_level(seed.log_level);
+    crate::identity::become_role(&seed.name, "manager", None, None);
+    shiftwork_sys::process::set_title(&format!("{}: manager", seed.name));
+    run(Setup {
+        name: seed.name,
+        master_pid: shiftwork_sys::process::parent(),
+        origin: seed.origin,
+        snapshot: seed.snapshot,
+        start_timeout: seed.start_timeout,
+        master,
+        slab: Slab::open(slab)?,
+        log,
+        successor: true,
+    })
 }
 
 /// Runs the manager in this process, and gives back its exit status.
@@ -138,6 +167,7 @@ pub fn run(setup: Setup) -> io::Result<i32> {
         if let Some(code) = manager.exit {
             return Ok(code);
         }
+        manager.replace_if_due();
         for source in manager.wait()? {
             manager.read(source);
         }
@@ -199,6 +229,7 @@ impl Manager {
             pids,
             memory: status::MemoryCache::default(),
             journal,
+            upgrade: None,
             answers: Vec::new(),
             deaths: 0,
             born_ms: monotonic_ms(),
@@ -249,6 +280,13 @@ impl Manager {
             if let Some(output) = &process.output {
                 poller.add(Source::ChildOutput(*child), output.as_fd(), Interest::READ);
             }
+        }
+        let (probe, output) = self.probe_sources();
+        if let Some(line) = probe {
+            poller.add(Source::Probe, line.channel().as_fd(), interest(line));
+        }
+        if let Some(output) = output {
+            poller.add(Source::ProbeOutput, output.as_fd(), Interest::READ);
         }
         Ok(poller.wait(timeout)?.into_iter().map(|ready| ready.token).collect())
     }

@@ -64,6 +64,12 @@ pub enum Whose {
 }
 
 impl Processes {
+    /// The sockets of all that have one.
+    pub fn lines(&self) -> Vec<&Line> {
+        let templates = self.templates.values().filter_map(|it| it.line.as_ref());
+        templates.chain(self.children.values().filter_map(|it| it.line.as_ref())).collect()
+    }
+
     /// Whose pid this is. An unknown one is remembered while forks are under way: the death of a
     /// child can be learned before its birth.
     pub fn reaped(&mut self, pid: i32, ended: Ended) -> Whose {

@@ -1,6 +1,5 @@
 //! A release: an executable, held open, and the settings read with it.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,20 +7,12 @@ use std::path::{Path, PathBuf};
 
 use shiftwork_sys::fd;
 
+pub use crate::protocol::master::Origin;
 use crate::protocol::template::Snapshot;
 use crate::protocol::wire;
 
 /// A settings file larger than this is refused.
 pub const MAX_SETTINGS_FILE: u64 = 1024 * 1024;
-
-/// What stays the same from release to release: how the server was started.
-#[derive(Debug, Clone)]
-pub struct Origin {
-    /// The executable, absolute, its links unresolved.
-    pub executable: PathBuf,
-    /// The arguments of the start, the program's name first.
-    pub arguments: Vec<OsString>,
-}
 
 /// One version of the application, as it was when its generation began.
 #[derive(Debug)]
@@ -72,7 +63,7 @@ impl Release {
     }
 }
 
-fn open_executable(path: &Path) -> Result<OwnedFd, String> {
+pub(super) fn open_executable(path: &Path) -> Result<OwnedFd, String> {
     use std::os::unix::fs::PermissionsExt;
     let explain =
         |error: std::io::Error| format!("cannot open the executable {}: {error}", path.display());

@@ -10,7 +10,7 @@ use shiftwork_sys::wait::{Interest, Poller};
 use crate::core::event::{ChildId, Ended, Event, Generation};
 use crate::journal::Journal;
 use crate::line::{Heard, Line, hear};
-use crate::protocol::master::{FromManager, Keepsake, ToManager};
+use crate::protocol::master::{FromManager, Keepsake, Seed, ToManager};
 use crate::protocol::wire;
 use crate::protocol::worker::ToWorker;
 
@@ -24,6 +24,14 @@ use super::{Manager, Setup};
 /// What the master had kept for whoever comes.
 type Keepsakes = BTreeMap<Keepsake, Vec<OwnedFd>>;
 
+/// All that a manager goes on from.
+struct Left {
+    kept: Keepsakes,
+    deaths: u64,
+    planned: bool,
+    unheard: Unheard,
+}
+
 /// What the master has said so far, and is not yet taken in.
 type Unheard = Vec<(ToManager, Vec<OwnedFd>)>;
 
@@ -33,7 +41,7 @@ impl Manager {
     /// # Errors
     /// If what was left is not whole.
     pub(super) fn take_up(setup: Setup) -> io::Result<Self> {
-        let (mut kept, deaths, mut unheard) = receive(&setup.master)?;
+        let Left { mut kept, deaths, planned, mut unheard } = receive(&setup.master)?;
         let journal = kept.remove(&Keepsake::Journal).and_then(|mut it| it.pop());
         let journal = journal.ok_or_else(|| io::Error::other("no journal was kept"))?;
         let (journal, text) = Journal::open(journal)?;
@@ -45,11 +53,12 @@ impl Manager {
         manager.restore(saved, kept);
         manager.deaths = deaths;
         manager.fetch_listeners(&mut unheard)?;
-        manager.reconcile();
+        manager.reconcile(planned);
         manager.read_ahead(&mut unheard)?;
         for (message, fds) in unheard {
             manager.master_said(message, fds);
         }
+        manager.read_signals();
         manager.count_missing();
         manager.greet();
         Ok(manager)
@@ -81,7 +90,8 @@ impl Manager {
         for (child, it) in saved.processes {
             self.restore_process(child, it, &mut kept);
         }
-        for what in kept.into_keys() {
+        // The program is the master's to become; the end of the upgrade lets it go.
+        for what in kept.into_keys().filter(|it| *it != Keepsake::Program) {
             self.let_go(what);
         }
     }
@@ -183,7 +193,7 @@ impl Manager {
     }
 
     /// Tells the core that it has been taken up, and what was never born.
-    fn reconcile(&mut self) {
+    fn reconcile(&mut self, planned: bool) {
         let born = |id: &ChildId| {
             self.processes.children.get(id).is_some_and(|process| process.pid.is_some())
         };
@@ -205,7 +215,7 @@ impl Manager {
             }
         }
         let manager = self.pids.manager;
-        self.take(Event::TakenUp { manager, nameless });
+        self.take(Event::TakenUp { manager, planned, nameless });
         self.work();
     }
 
@@ -262,15 +272,41 @@ impl Manager {
 }
 
 /// All that was kept, up to `TakeUp`.
-fn receive(master: &Channel) -> io::Result<(Keepsakes, u64, Unheard)> {
+fn receive(master: &Channel) -> io::Result<Left> {
     let (mut kept, mut unheard) = (Keepsakes::new(), Unheard::new());
     let mut buffer = vec![0; wire::MAX_PACKET];
     loop {
         match hear(master, &mut buffer) {
             Heard::Message(ToManager::Kept { what }, fds) => drop(kept.insert(what, fds)),
-            Heard::Message(ToManager::TakeUp { deaths }, _) => return Ok((kept, deaths, unheard)),
+            Heard::Message(ToManager::TakeUp { deaths, planned }, _) => {
+                return Ok(Left { kept, deaths, planned, unheard });
+            }
             Heard::Message(message, fds) => unheard.push((message, fds)),
             Heard::Nothing => wait_for(master)?,
+            Heard::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// Says to the master that another program is here, and gets what that has to know: with the slab
+/// and the log.
+pub fn ask_for_seed(master: Channel) -> io::Result<(Seed, OwnedFd, OwnedFd, Channel)> {
+    let mut line = Line::text(master);
+    line.send(&FromManager::Resume, Vec::new());
+    let mut buffer = vec![0; wire::MAX_PACKET];
+    let mut early = Unheard::new();
+    loop {
+        match hear(line.channel(), &mut buffer) {
+            Heard::Message(ToManager::Seed(seed), mut fds) => {
+                let missing = || io::Error::other("the master has not sent slab and log");
+                let log = fds.pop().ok_or_else(missing)?;
+                let slab = fds.pop().ok_or_else(missing)?;
+                // What was asked of the program before is asked again by the master.
+                drop(early);
+                return Ok((*seed, slab, log, line.into_channel()));
+            }
+            Heard::Message(message, fds) => early.push((message, fds)),
+            Heard::Nothing => wait_for(line.channel())?,
             Heard::End => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }

@@ -36,7 +36,7 @@ impl Manager {
     }
 
     /// Where the next release is looked for: the setting in force, else where the start found it.
-    fn executable_path(&self) -> PathBuf {
+    pub(super) fn executable_path(&self) -> PathBuf {
         let set = self.core.settings().and_then(|settings| settings.executable.clone());
         set.unwrap_or_else(|| self.origin.executable.clone())
     }

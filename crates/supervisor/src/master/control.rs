@@ -12,6 +12,9 @@ use shiftwork_sys::peer;
 
 use crate::control::{Request, Response};
 use crate::core::event::{Millis, Ticket};
+use crate::passing::{Passed, Passing};
+
+use super::state::{ClientState, ControlState};
 
 /// Connections at a time.
 const MOST_CLIENTS: usize = 128;
@@ -84,6 +87,59 @@ impl Control {
             inode,
             clients: BTreeMap::new(),
             next: crate::protocol::master::START + 1,
+        })
+    }
+
+    /// All of it, for the program that comes: whoever asks notices nothing.
+    ///
+    /// # Errors
+    /// If a descriptor is not open.
+    pub fn describe<'a>(&'a self, passing: &mut Passing<'a>) -> io::Result<ControlState> {
+        let mut clients = BTreeMap::new();
+        for (ticket, client) in &self.clients {
+            let state = ClientState {
+                stream: passing.add(&client.stream)?,
+                read: client.read.clone(),
+                write: client.write.clone(),
+                since: client.since,
+                asked: client.asked,
+                last: client.last,
+            };
+            clients.insert(*ticket, state);
+        }
+        Ok(ControlState {
+            listener: self.listener.as_ref().map(|it| passing.add(it)).transpose()?,
+            path: self.path.clone(),
+            inode: self.inode,
+            next: self.next,
+            clients,
+        })
+    }
+
+    /// Goes on from there.
+    ///
+    /// # Errors
+    /// If a descriptor is not what it was.
+    pub fn restore(state: ControlState) -> io::Result<Self> {
+        let mut clients = BTreeMap::new();
+        for (ticket, client) in state.clients {
+            let client = Client {
+                stream: client.stream.take()?.into(),
+                read: client.read,
+                write: client.write,
+                since: client.since,
+                asked: client.asked,
+                last: client.last,
+            };
+            clients.insert(ticket, client);
+        }
+        let listener = state.listener.map(Passed::take).transpose()?;
+        Ok(Self {
+            listener: listener.map(UnixListener::from),
+            path: state.path,
+            inode: state.inode,
+            clients,
+            next: state.next,
         })
     }
 

@@ -6,7 +6,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::core::event::Generation;
+use crate::passing::{Passed, Passing};
 use crate::protocol::master::Keepsake;
+
+use super::upgrade::take_all;
 
 /// The keepsakes of the manager.
 #[derive(Debug, Default)]
@@ -33,6 +36,37 @@ impl Kept {
     /// Whether there is anything from which another manager could go on.
     pub fn has_journal(&self) -> bool {
         self.all.contains_key(&Keepsake::Journal)
+    }
+
+    /// What is kept under a name.
+    pub fn get(&self, what: Keepsake) -> Option<&[OwnedFd]> {
+        self.all.get(&what).map(Vec::as_slice)
+    }
+
+    /// All of it, for the program that comes.
+    ///
+    /// # Errors
+    /// If a descriptor is not open.
+    pub fn describe<'a>(
+        &'a self,
+        passing: &mut Passing<'a>,
+    ) -> io::Result<Vec<(Keepsake, Vec<Passed>)>> {
+        self.all
+            .iter()
+            .map(|(what, fds)| {
+                let passed = fds.iter().map(|it| passing.add(it)).collect::<io::Result<_>>()?;
+                Ok((*what, passed))
+            })
+            .collect()
+    }
+
+    /// Goes on from there.
+    ///
+    /// # Errors
+    /// If a descriptor is not what it was.
+    pub fn restore(state: Vec<(Keepsake, Vec<Passed>)>) -> io::Result<Self> {
+        let all = state.into_iter().map(|(what, passed)| Ok((what, take_all(passed)?)));
+        Ok(Self { all: all.collect::<io::Result<_>>()? })
     }
 
     /// Duplicates of everything.

@@ -21,16 +21,17 @@ use shiftwork_sys::{fd, limits, umask};
 
 use crate::identity;
 use crate::manager::release::Origin;
+use crate::protocol::master::Seed;
 use crate::protocol::template::Snapshot;
 use crate::protocol::wire;
 use crate::settings::ServerSettings;
 
+use super::Master;
 use super::control::Control;
 use super::kept::Kept;
 use super::signals::{self, Ears};
 use super::succession::Succession;
 use super::vault::Vault;
-use super::{Master, Seed};
 
 /// Processes that there can be at a time: the most generations of the most workers and task workers
 /// that the settings allow, and some. Rows that are not used take no memory.
@@ -40,7 +41,7 @@ const ROWS: u32 = 64 * 2 * 1024 + 1024;
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// Where a server's files are; all absolute.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Places {
     /// The private folder.
     pub run_dir: PathBuf,
@@ -139,7 +140,7 @@ fn begin(start: Start) -> Result<u8, StartError> {
             return Ok(1);
         }
     }
-    match serve(&start, &mut pid_file, log, launcher, terminal) {
+    match serve(&start, pid_file, log, launcher, terminal) {
         Ok(code) => Ok(code),
         Err((mut launcher, error)) => {
             launcher.failed(&error.to_string(), "", 1);
@@ -165,7 +166,7 @@ fn leave_terminal(
 /// Makes the vault, forks the manager, and hears signals and commands until the end.
 fn serve(
     start: &Start,
-    pid_file: &mut PidFile,
+    pid_file: PidFile,
     log: Option<OwnedFd>,
     launcher: Launcher,
     terminal: bool,
@@ -185,21 +186,25 @@ fn serve(
             1
         }
     };
-    // The manager has said that everything is gone; it is itself next.
+    Ok(leave(master, code))
+}
+
+/// The end: the manager has said that everything is gone; it is itself next.
+pub(super) fn leave(mut master: Master, code: u8) -> u8 {
     if let Some(pid) = master.succession.pid {
         process::wait_for(pid);
     }
     master.control.close();
-    pid_file.remove();
+    master.pid_file.remove();
     if code == 0 {
         tracing::info!("stopped");
     }
-    Ok(code)
+    code
 }
 
 fn make(
     start: &Start,
-    pid_file: &mut PidFile,
+    mut pid_file: PidFile,
     log: Option<OwnedFd>,
     terminal: bool,
 ) -> Result<Master, StartError> {
@@ -227,9 +232,12 @@ fn make(
         origin: start.origin.clone(),
         snapshot: start.snapshot.clone(),
         start_timeout: start.settings.start_timeout,
+        log_level: start.settings.log_level,
     };
+    let executable = fd::own_executable().map_err(system("cannot open the own executable"))?;
     Ok(Master {
         places: places.clone(),
+        pid_file,
         control,
         vault: Vault::default(),
         ears: Ears::new(terminal),
@@ -237,6 +245,8 @@ fn make(
         succession,
         kept: Kept::default(),
         seed,
+        executable,
+        replacing: false,
         launcher: Launcher::silent(),
         daemon,
         slab,
@@ -280,7 +290,7 @@ impl Launcher {
     }
 
     /// One that tells nobody.
-    fn silent() -> Self {
+    pub(super) fn silent() -> Self {
         Self { name: String::new(), channel: None, foreground: false, told: true }
     }
 

@@ -5,16 +5,20 @@ mod control;
 mod kept;
 mod launch;
 mod signals;
+pub mod state;
 mod succession;
+mod upgrade;
 mod vault;
 
 pub use launch::{Places, Start, run};
+pub use upgrade::resume;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::lock::PidFile;
 use shiftwork_sys::process::{self, Exit};
 use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::wait::{Interest, Poller};
@@ -23,7 +27,7 @@ use shiftwork_sys::{fd, slab::Slab};
 use crate::control::{Request, Response};
 use crate::core::event::{Ended, Generation, Millis, Ticket};
 use crate::core::outcome::{Outcome, Verdict};
-use crate::protocol::master::{FromManager, START, ToManager, Verb};
+use crate::protocol::master::{FromManager, START, Seed, ToManager, Verb};
 use crate::protocol::wire;
 
 use control::Control;
@@ -34,8 +38,6 @@ use succession::Succession;
 use vault::Vault;
 
 use crate::line::{Heard, hear};
-use crate::manager::release::Origin;
-use crate::protocol::template::Snapshot;
 
 /// How the master leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,19 +45,11 @@ struct Leave {
     code: u8,
 }
 
-/// What a manager is told that starts from nothing.
-#[derive(Debug)]
-struct Seed {
-    name: String,
-    origin: Origin,
-    snapshot: Snapshot,
-    start_timeout: Duration,
-}
-
 /// The master's own.
 #[derive(Debug)]
 struct Master {
     places: Places,
+    pid_file: PidFile,
     control: Control,
     vault: Vault,
     ears: Ears,
@@ -64,6 +58,10 @@ struct Master {
     /// What the manager keeps here for its successor.
     kept: Kept,
     seed: Seed,
+    /// The program that this is: the way back from one that cannot go on.
+    executable: OwnedFd,
+    /// Whether to become the program that was kept.
+    replacing: bool,
     launcher: Launcher,
     daemon: bool,
     slab: Slab,
@@ -88,6 +86,7 @@ impl Master {
             if let Some(leave) = self.leave {
                 return Ok(leave.code);
             }
+            self.replace_if_due();
             for source in self.wait()? {
                 match source {
                     Source::Signals => self.read_signals(),
@@ -168,6 +167,9 @@ impl Master {
                 let verb = Verb::Reload { scope, overrides: set, until };
                 self.ask_manager(Some(ticket), verb);
             }
+            Request::Upgrade { set, until } => {
+                self.ask_manager(Some(ticket), Verb::Upgrade { overrides: set, until });
+            }
             Request::Stop { now } => {
                 let pid = std::process::id().cast_signed();
                 self.control.answer(ticket, &Response::Stopping { pid });
@@ -225,6 +227,9 @@ impl Master {
             }
             FromManager::Keep { what } => self.kept.keep(what, fds),
             FromManager::LetGo { what } => self.kept.let_go(what),
+            FromManager::Describe => self.show_state(),
+            FromManager::Resume => self.resumed(),
+            FromManager::ReplaceMaster => self.replacing = true,
             FromManager::TakenUp { waiting } => self.succession.settle(&waiting),
             FromManager::Progress { ticket, progress } => {
                 self.control.answer(ticket, &Response::Progress(progress));
@@ -242,7 +247,7 @@ impl Master {
             }
             FromManager::Signal { signo } => self.signalled(signo),
             FromManager::Stopped { code } => {
-                self.leave = Some(Leave { code: u8::try_from(code).unwrap_or(1) });
+                self.leave = Some(Leave::with(code));
             }
         }
     }

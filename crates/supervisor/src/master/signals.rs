@@ -5,6 +5,8 @@ use shiftwork_sys::signal;
 use crate::core::event::{Millis, Scope, Until};
 use crate::protocol::master::Verb;
 
+use super::state::EarsState;
+
 /// A second TERM this long after the first one means it.
 const SECOND_TERM: Millis = 1_000;
 
@@ -44,6 +46,16 @@ pub fn all() -> Vec<i32> {
 }
 
 impl Ears {
+    /// What has been heard so far, for the program that comes.
+    pub fn describe(&self) -> EarsState {
+        EarsState { first_term: self.first_term, terminal: self.terminal }
+    }
+
+    /// Goes on from there.
+    pub fn restore(state: &EarsState) -> Self {
+        Self { first_term: state.first_term, terminal: state.terminal }
+    }
+
     /// `terminal`: whether the server was started in the foreground, on a terminal.
     pub fn new(terminal: bool) -> Self {
         Self { first_term: None, terminal }

@@ -15,8 +15,10 @@ use crate::core::respawn::Backoff;
 use crate::identity;
 use crate::line::Line;
 use crate::manager;
+use crate::passing::Passing;
 use crate::protocol::master::{ToManager, Verb};
 
+use super::state::SuccessionState;
 use super::{Leave, Master};
 
 /// Kernel memory for what master and manager say to each other.
@@ -59,6 +61,34 @@ impl Succession {
             due: None,
             settled: true,
             open: BTreeMap::new(),
+        })
+    }
+
+    /// All of it, for the program that comes. There is a manager: it has asked for that.
+    pub(super) fn describe<'a>(&'a self, passing: &mut Passing<'a>) -> io::Result<SuccessionState> {
+        Ok(SuccessionState {
+            line: passing.add(self.line.channel())?,
+            pid: self.pid,
+            born: self.born,
+            backoff: self.backoff,
+            deaths: self.deaths,
+            settled: self.settled,
+            open: self.open.clone(),
+        })
+    }
+
+    /// Goes on from there.
+    pub(super) fn restore(state: SuccessionState) -> io::Result<Self> {
+        Ok(Self {
+            line: Line::text(Channel::from_fd(state.line.take()?)),
+            pid: state.pid,
+            end: None,
+            born: state.born,
+            backoff: state.backoff,
+            deaths: state.deaths,
+            due: None,
+            settled: state.settled,
+            open: state.open,
         })
     }
 
@@ -174,12 +204,31 @@ impl Master {
         let succession = &mut self.succession;
         succession.line = Line::text(ours);
         succession.end = Some(theirs);
+        self.give_keepsakes(false)
+    }
+
+    fn give_keepsakes(&mut self, planned: bool) -> io::Result<()> {
+        let succession = &mut self.succession;
         succession.settled = false;
         for (what, fds) in self.kept.duplicates()? {
             succession.line.send(&ToManager::Kept { what }, fds);
         }
-        succession.line.send(&ToManager::TakeUp { deaths: succession.deaths }, Vec::new());
+        let deaths = succession.deaths;
+        succession.line.send(&ToManager::TakeUp { deaths, planned }, Vec::new());
         Ok(())
+    }
+
+    /// The manager's process is another program now, and asks what there is to know.
+    pub(super) fn resumed(&mut self) {
+        let given = self.slab.fd().try_clone_to_owned().and_then(|slab| {
+            let log = self.log.try_clone()?;
+            let seed = Box::new(self.seed.clone());
+            self.succession.line.send(&ToManager::Seed(seed), vec![slab, log]);
+            self.give_keepsakes(true)
+        });
+        if let Err(error) = given {
+            tracing::error!("the new manager cannot be told what there is to know: {error}");
+        }
     }
 
     /// Forks the next manager when its time has come.

@@ -7,7 +7,11 @@ use std::os::fd::OwnedFd;
 use shiftwork_sys::listen::{self, Address, SocketFile};
 
 use crate::core::event::Generation;
+use crate::passing::Passing;
 use crate::protocol::template::ListenerSpec;
+
+use super::state::{HeldState, VaultState};
+use super::upgrade::take_all;
 
 /// A duplicate of a listening socket, on its way to the manager.
 #[derive(Debug)]
@@ -150,6 +154,45 @@ impl Vault {
             held.wanted.remove(&generation);
             !held.wanted.is_empty()
         });
+    }
+
+    /// All of it, for the program that comes.
+    ///
+    /// # Errors
+    /// If a descriptor is not open.
+    pub fn describe<'a>(&'a self, passing: &mut Passing<'a>) -> io::Result<VaultState> {
+        let mut listeners = BTreeMap::new();
+        for (key, held) in &self.listeners {
+            let sockets = held.sockets.iter().map(|it| passing.add(it));
+            let state = HeldState {
+                sockets: sockets.collect::<io::Result<_>>()?,
+                real: held.real.clone(),
+                used: held.used,
+                wanted: held.wanted.clone(),
+                file: held.file.as_ref().map(|it| it.path().to_owned()),
+            };
+            listeners.insert(key.clone(), state);
+        }
+        Ok(VaultState { listeners, committed: self.committed })
+    }
+
+    /// Goes on from there.
+    ///
+    /// # Errors
+    /// If a descriptor is not what it was.
+    pub fn restore(state: VaultState) -> io::Result<Self> {
+        let mut listeners = BTreeMap::new();
+        for (key, held) in state.listeners {
+            let held = Held {
+                sockets: take_all(held.sockets)?,
+                real: held.real,
+                used: held.used,
+                wanted: held.wanted,
+                file: held.file.as_deref().map(SocketFile::remember),
+            };
+            listeners.insert(key, held);
+        }
+        Ok(Self { listeners, committed: state.committed })
     }
 
     /// The addresses that are held, real ports and all, sorted.

@@ -4,14 +4,43 @@
 //! manager that dies is followed by another one: it is given all keepsakes, then `TakeUp`, goes on
 //! from the journal among them, and says `TakenUp`.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::template::ListenerSpec;
+use super::template::{ListenerSpec, Snapshot};
 use crate::core::event::{ChildId, Ended, Generation, Scope, Ticket, Until};
 use crate::core::outcome::{Outcome, Progress};
+use crate::settings::LogLevel;
 
 /// The ticket of the first start, which nobody asked for.
 pub const START: Ticket = 0;
+
+/// What stays the same from release to release: how the server was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The executable, absolute, its links unresolved.
+    pub executable: PathBuf,
+    /// The arguments of the start, the program's name first.
+    pub arguments: Vec<OsString>,
+}
+
+/// What a manager has to know that goes by nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// The server's name.
+    pub name: String,
+    /// How the server was started.
+    pub origin: Origin,
+    /// The settings of the start.
+    pub snapshot: Snapshot,
+    /// `start_timeout` until the first release has said its own.
+    pub start_timeout: Duration,
+    /// What is logged.
+    pub log_level: LogLevel,
+}
 
 /// A descriptor, or some, that the master keeps for whichever manager there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,6 +48,8 @@ pub const START: Ticket = 0;
 pub enum Keepsake {
     /// What the manager has written down.
     Journal,
+    /// The program that manager and master are to become.
+    Program,
     /// The queue of connections under way between workers: sending and receiving end.
     HandOver,
     /// The control socket of a template.
@@ -55,6 +86,13 @@ pub enum Verb {
     Reload {
         /// Which processes.
         scope: Scope,
+        /// `KEY=VALUE`s that hold from now on.
+        overrides: Vec<String>,
+        /// When to answer.
+        until: Until,
+    },
+    /// Replace manager and master by the program on the disk, then reload.
+    Upgrade {
         /// `KEY=VALUE`s that hold from now on.
         overrides: Vec<String>,
         /// When to answer.
@@ -112,6 +150,18 @@ pub enum ToManager {
     TakeUp {
         /// Managers that have died before.
         deaths: u64,
+        /// Whether the manager is another program in the old one's place, as was asked.
+        #[serde(default)]
+        planned: bool,
+    },
+    /// Answer to [`FromManager::Describe`]. Descriptor: the master's state, a memfd.
+    Described,
+    /// Answer to [`FromManager::Resume`]. Descriptors: slab, log. All keepsakes follow.
+    Seed(Box<Seed>),
+    /// The master is the new program now, or could not become it.
+    MasterReplaced {
+        /// Why not.
+        refusal: Option<String>,
     },
     /// A child of an earlier manager, which has become the master's, has ended.
     Reaped {
@@ -135,6 +185,12 @@ pub enum FromManager {
         /// What.
         what: Keepsake,
     },
+    /// Tell what a new program would have to go on from.
+    Describe,
+    /// Another program is the manager now, in the same process.
+    Resume,
+    /// Become the program that was kept, too.
+    ReplaceMaster,
     /// This manager goes on where the one before has stopped.
     TakenUp {
         /// Those who wait for an answer, as far as the one before had written it down. Whatever

@@ -2,6 +2,7 @@
 //! postcard behind a version byte.
 
 pub mod master;
+pub mod probe;
 pub mod template;
 pub mod wire;
 pub mod worker;

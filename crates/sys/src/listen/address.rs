@@ -88,6 +88,12 @@ impl SocketFile {
         let inode = std::fs::symlink_metadata(path).ok().map(|it| it.ino());
         Self { path: path.to_owned(), inode }
     }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for SocketFile {

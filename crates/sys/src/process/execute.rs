@@ -33,17 +33,7 @@ pub struct Launch<'a> {
 pub fn execute(launch: &Launch<'_>) -> io::Result<i32> {
     let (name, value) = (launch.role)(launch.channel.as_raw_fd());
     let arguments = c_strings(launch.arguments.iter().cloned())?;
-    let environment = c_strings(
-        env::vars_os()
-            .filter(|(it, _)| it != name)
-            .chain([(OsString::from(name), OsString::from(value))])
-            .map(|(name, value)| {
-                let mut pair = name.into_vec();
-                pair.push(b'=');
-                pair.extend_from_slice(value.as_bytes());
-                OsString::from_vec(pair)
-            }),
-    )?;
+    let environment = with_variable(name, &value)?;
     let (failed, failure) = io::pipe()?;
     match fork()? {
         Forked::Child => {
@@ -68,7 +58,32 @@ pub fn execute(launch: &Launch<'_>) -> io::Result<i32> {
     }
 }
 
-fn c_strings(strings: impl Iterator<Item = OsString>) -> io::Result<Vec<CString>> {
+/// This process's environment and one variable more, as `NAME=VALUE`s.
+pub(super) fn with_variable(name: &str, value: &str) -> io::Result<Vec<CString>> {
+    c_strings(
+        env::vars_os()
+            .filter(|(it, _)| it != name)
+            .chain([(OsString::from(name), OsString::from(value))])
+            .map(|(name, value)| {
+                let mut pair = name.into_vec();
+                pair.push(b'=');
+                pair.extend_from_slice(value.as_bytes());
+                OsString::from_vec(pair)
+            }),
+    )
+}
+
+/// Arrays as execve(2) wants them: pointers, and null at the end.
+pub(super) fn arrays(
+    arguments: &[CString],
+    environment: &[CString],
+) -> (Vec<*const libc::c_char>, Vec<*const libc::c_char>) {
+    let pointers =
+        |strings: &[CString]| strings.iter().map(|it| it.as_ptr()).chain([ptr::null()]).collect();
+    (pointers(arguments), pointers(environment))
+}
+
+pub(super) fn c_strings(strings: impl Iterator<Item = OsString>) -> io::Result<Vec<CString>> {
     strings.map(|it| CString::new(it.into_vec()).map_err(io::Error::other)).collect()
 }
 
@@ -80,10 +95,7 @@ fn become_it(launch: &Launch<'_>, arguments: &[CString], environment: &[CString]
         return error;
     }
     signal::reset_for_child();
-    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|it| it.as_ptr()).chain([ptr::null()]).collect()
-    };
-    let (argv, envp) = (pointers(arguments), pointers(environment));
+    let (argv, envp) = arrays(arguments, environment);
     // SAFETY: both arrays end with null and their strings live until the exec; the empty path
     // with AT_EMPTY_PATH means the descriptor itself.
     unsafe {

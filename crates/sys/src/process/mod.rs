@@ -4,12 +4,14 @@ mod execute;
 mod fork;
 mod orphan;
 mod reap;
+mod replace;
 mod title;
 
 pub use execute::{Launch, execute};
 pub use fork::{Forked, fork, remove_variable, require_one_thread, thread_names};
 pub use orphan::fork_orphan;
 pub use reap::{Exit, has_children, kill_children, reap, wait_for};
+pub use replace::{Replacement, replace};
 pub use title::{prepare_title, set_title};
 
 use std::io;

@@ -20,6 +20,7 @@ enum Step {
     Retire(usize),
     FinishDrain(usize),
     KillManager(usize),
+    Upgrade(Fault),
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -35,6 +36,16 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
+fn upgrade_fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        3 => Just(Fault::None),
+        1 => Just(Fault::ProbeRefuses),
+        1 => Just(Fault::ManagerStays),
+        1 => Just(Fault::MasterStays),
+        1 => Just(Fault::StartFails),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => Just(Step::Answer),
@@ -46,6 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_usize..8).prop_map(Step::Retire),
         2 => (0_usize..8).prop_map(Step::FinishDrain),
         1 => (0_usize..4).prop_map(Step::KillManager),
+        1 => upgrade_fault().prop_map(Step::Upgrade),
     ]
 }
 
@@ -83,6 +95,10 @@ fn take(world: &mut World, step: Step) {
             if let Some(child) = all.get(which % all.len().max(1)) {
                 world.tell(Event::Retire { child: *child, reason: "asked".into() });
             }
+        }
+        Step::Upgrade(fault) => {
+            world.plan.fault = fault;
+            world.ask_upgrade();
         }
         Step::KillManager(performed) => world.kill_manager(performed),
         Step::FinishDrain(which) => {

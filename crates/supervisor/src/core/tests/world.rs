@@ -24,6 +24,10 @@ pub(super) enum Fault {
     StartHangs,
     /// Workers from this id on fail in on_worker_start.
     StartFailsFrom(u32),
+    /// The next three are of upgrades.
+    ProbeRefuses,
+    ManagerStays,
+    MasterStays,
 }
 
 /// What a generation is like.
@@ -58,6 +62,8 @@ pub(super) struct World {
     /// Draining processes stay until the test lets them go.
     pub(super) slow_drain: bool,
     next_ticket: Ticket,
+    /// Another manager is to take up: as planned, or not.
+    manager: Option<bool>,
 }
 
 /// Whether an event is about a child.
@@ -91,6 +97,7 @@ impl World {
             exit: None,
             slow_drain: false,
             next_ticket: 0,
+            manager: None,
         }
     }
 
@@ -110,6 +117,13 @@ impl World {
         self.next_ticket
     }
 
+    pub(super) fn ask_upgrade(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        let (ticket, until) = (Some(self.next_ticket), Until::Committed);
+        self.tell(Event::Upgrade { ticket, overrides: Vec::new(), until });
+        self.next_ticket
+    }
+
     /// Asks for a reload and runs until it is answered.
     pub(super) fn reload(&mut self, scope: Scope) -> Outcome {
         let ticket = self.ask(scope, Until::Committed);
@@ -122,6 +136,9 @@ impl World {
         for action in self.core.on(event, self.now) {
             self.perform(&action);
             self.log.push(action);
+        }
+        if let Some(planned) = self.manager.take() {
+            self.take_up(planned);
         }
     }
 
@@ -167,7 +184,7 @@ impl World {
     /// The manager dies after it has written down what follows from the next event and has done
     /// only the first few things of it; another one goes on.
     pub(super) fn kill_manager(&mut self, performed: usize) {
-        let Some(event) = self.events.pop_front() else { return self.take_up() };
+        let Some(event) = self.events.pop_front() else { return self.take_up(false) };
         let actions = self.core.on(event, self.now);
         for (index, action) in actions.into_iter().enumerate() {
             // Answers are written down as well.
@@ -176,10 +193,10 @@ impl World {
                 self.log.push(action);
             }
         }
-        self.take_up();
+        self.take_up(false);
     }
 
-    fn take_up(&mut self) {
+    fn take_up(&mut self, planned: bool) {
         let written = serde_json::to_string(&self.core).unwrap();
         self.core = serde_json::from_str(&written).unwrap();
         let named = |it: &crate::core::child::Child| it.pid.is_some();
@@ -208,7 +225,7 @@ impl World {
             .map(|(number, _)| number)
             .filter(|number| !self.templates.contains(number) && !pending(self, *number))
             .collect();
-        self.tell(Event::TakenUp { manager: 3, nameless });
+        self.tell(Event::TakenUp { manager: 3, planned, nameless });
         for generation in missing {
             self.tell(Event::TemplateGone { generation, ended: Ended::Unseen });
         }
@@ -314,6 +331,22 @@ impl World {
                 assert_eq!(self.exit, None, "two exits");
                 self.exit = Some(*code);
             }
+            Action::Probe => {
+                let refused = self.plan.fault == Fault::ProbeRefuses;
+                let result = if refused { Err("too new".into()) } else { Ok(()) };
+                self.events.push_back(Event::Probed { result });
+            }
+            Action::ReplaceManager if self.plan.fault == Fault::ManagerStays => {
+                self.events.push_back(Event::NotReplaced { reason: "no program".into() });
+            }
+            Action::ReplaceManager => self.manager = Some(true),
+            Action::ReplaceMaster => {
+                let stays = self.plan.fault == Fault::MasterStays;
+                let result = if stays { Err("no program".into()) } else { Ok(()) };
+                self.events.push_back(Event::MasterReplaced { result });
+            }
+            Action::StepDown => self.manager = Some(false),
+            Action::EndProbe => self.events.retain(|it| !matches!(it, Event::Probed { .. })),
             Action::Commit { .. }
             | Action::Forget { .. }
             | Action::Progress { .. }

@@ -1,0 +1,124 @@
+//! What a master writes down for the program that it becomes.
+//!
+//! The outer part never changes its form, so that a program that cannot read the inner one still
+//! finds the way back.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::event::{Generation, Millis, Ticket};
+use crate::core::respawn::Backoff;
+use crate::passing::Passed;
+use crate::protocol::master::{Keepsake, Seed, Verb};
+
+use super::Places;
+
+/// Version of the inner part. A change that an older reader would misunderstand, and not just miss,
+/// needs a new one.
+pub const VERSION: u32 = 1;
+
+/// The outer part.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Of the inner part.
+    pub version: u32,
+    /// The executable that wrote this: the way back.
+    pub back: Passed,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// The inner part.
+    pub state: serde_json::Value,
+}
+
+/// The inner part: everything that the master has.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MasterState {
+    pub(super) seed: Seed,
+    pub(super) places: Places,
+    pub(super) daemon: bool,
+    pub(super) pid_file: (Passed, PathBuf),
+    pub(super) slab: Passed,
+    pub(super) log: Passed,
+    pub(super) ears: EarsState,
+    pub(super) control: ControlState,
+    pub(super) vault: VaultState,
+    pub(super) succession: SuccessionState,
+    pub(super) kept: Vec<(Keepsake, Vec<Passed>)>,
+}
+
+/// What has been heard.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EarsState {
+    pub(super) first_term: Option<Millis>,
+    pub(super) terminal: bool,
+}
+
+/// The control socket and those who ask, in the middle of whatever they say.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ControlState {
+    pub(super) listener: Option<Passed>,
+    pub(super) path: PathBuf,
+    pub(super) inode: u64,
+    pub(super) next: Ticket,
+    pub(super) clients: BTreeMap<Ticket, ClientState>,
+}
+
+/// Somebody who asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ClientState {
+    pub(super) stream: Passed,
+    pub(super) read: Vec<u8>,
+    pub(super) write: Vec<u8>,
+    pub(super) since: Millis,
+    pub(super) asked: bool,
+    pub(super) last: bool,
+}
+
+/// The listening sockets.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct VaultState {
+    pub(super) listeners: BTreeMap<String, HeldState>,
+    pub(super) committed: Option<Generation>,
+}
+
+/// The sockets of one address.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HeldState {
+    pub(super) sockets: Vec<Passed>,
+    pub(super) real: String,
+    pub(super) used: u32,
+    pub(super) wanted: BTreeMap<Generation, u32>,
+    /// The file of a Unix socket.
+    pub(super) file: Option<PathBuf>,
+}
+
+/// The manager, seen from above.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SuccessionState {
+    pub(super) line: Passed,
+    pub(super) pid: Option<i32>,
+    pub(super) born: Millis,
+    pub(super) backoff: Backoff,
+    pub(super) deaths: u64,
+    pub(super) settled: bool,
+    pub(super) open: BTreeMap<Ticket, Verb>,
+}
+
+impl MasterState {
+    /// Reads what another master wrote.
+    ///
+    /// # Errors
+    /// A sentence about what this program would not understand.
+    pub fn read(text: &[u8]) -> Result<Self, String> {
+        let envelope: Envelope =
+            serde_json::from_slice(text).map_err(|error| format!("it cannot be read: {error}"))?;
+        if envelope.version != VERSION {
+            return Err(format!("it is of version {}, not {VERSION}", envelope.version));
+        }
+        serde_json::from_value(envelope.state)
+            .map_err(|error| format!("it cannot be read: {error}"))
+    }
+}
