@@ -14,8 +14,6 @@ use crate::protocol::wire;
 pub struct Line {
     channel: Channel,
     waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
-    /// Whether the other side may be of another version.
-    text: bool,
 }
 
 /// More messages than this can only mean that the other side has stopped reading.
@@ -24,12 +22,7 @@ const MOST_WAITING: usize = 16 * 1024;
 impl Line {
     /// Takes over a socket.
     pub fn new(channel: Channel) -> Self {
-        Self { channel, waiting: VecDeque::new(), text: false }
-    }
-
-    /// Takes over a socket to a process that may be of another version for a moment.
-    pub fn text(channel: Channel) -> Self {
-        Self { channel, waiting: VecDeque::new(), text: true }
+        Self { channel, waiting: VecDeque::new() }
     }
 
     /// The socket alone; what waits is given up.
@@ -50,8 +43,7 @@ impl Line {
     /// Sends a message, or keeps it until the socket takes it. A peer that is gone is no error
     /// here: its end is learned by other means.
     pub fn send<T: Serialize>(&mut self, message: &T, fds: Vec<OwnedFd>) {
-        let encoded = if self.text { wire::encode_text(message) } else { wire::encode(message) };
-        match encoded {
+        match wire::encode(message) {
             Ok(bytes) if self.waiting.len() < MOST_WAITING => {
                 self.waiting.push_back((bytes, fds));
                 self.flush();

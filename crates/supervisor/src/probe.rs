@@ -34,7 +34,7 @@ fn converse(manager: &Channel) -> io::Result<()> {
         return Err(io::Error::other("the states have not arrived"));
     };
     let refusal = judge(&fd::read_memfd(own.as_fd())?, &fd::read_memfd(master.as_fd())?).err();
-    let bytes = wire::encode_text(&FromProbe { refusal }).map_err(io::Error::other)?;
+    let bytes = wire::encode(&FromProbe { refusal }).map_err(io::Error::other)?;
     manager.send(&bytes, &[])
 }
 

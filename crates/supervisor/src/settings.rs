@@ -42,7 +42,7 @@ pub enum LogLevel {
 ///
 /// Every field has a default; every path is absolute once the settings have been loaded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct ServerSettings {
     /// Worker processes, 1 to 1024. Default: the number of cores this process may use.
     pub worker_num: u32,

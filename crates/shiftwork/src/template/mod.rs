@@ -236,10 +236,10 @@ fn hear(control: &Channel) -> io::Result<(ToTemplate, Vec<OwnedFd>)> {
     loop {
         match control.recv(&mut buffer) {
             Ok(received) if received.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(received) => {
-                let message = wire::decode(&buffer[..received.len]).map_err(io::Error::other)?;
-                return Ok((message, received.fds));
-            }
+            Ok(received) => match wire::decode(&buffer[..received.len]) {
+                Ok(message) => return Ok((message, received.fds)),
+                Err(error) => tracing::warn!("a message was dropped: {error}"),
+            },
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

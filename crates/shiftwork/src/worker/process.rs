@@ -115,14 +115,16 @@ fn receive_gifts(control: &Channel) -> io::Result<(Gifts, Begin)> {
         if received.len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        match wire::decode(&buffer[..received.len]).map_err(io::Error::other)? {
-            ToWorker::Give(resource) => {
+        match wire::decode(&buffer[..received.len]) {
+            Ok(ToWorker::Give(resource)) => {
                 if let Some(fd) = received.fds.pop() {
                     gifts.take(resource, fd);
                 }
             }
-            ToWorker::Begin(begin) => return Ok((gifts, begin)),
-            _ => {}
+            Ok(ToWorker::Begin(begin)) => return Ok((gifts, begin)),
+            Ok(_) => {}
+            // Of a newer manager, which cannot count on what this release does not know.
+            Err(error) => tracing::warn!("a message was dropped: {error}"),
         }
     }
 }

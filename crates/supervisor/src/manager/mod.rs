@@ -209,7 +209,7 @@ impl Manager {
             name: setup.name,
             origin: setup.origin,
             core: Core::new(pids, setup.start_timeout),
-            master: Line::text(setup.master),
+            master: Line::new(setup.master),
             signals,
             slab: setup.slab,
             log: setup.log,

@@ -291,7 +291,7 @@ fn receive(master: &Channel) -> io::Result<Left> {
 /// Says to the master that another program is here, and gets what that has to know: with the slab
 /// and the log.
 pub fn ask_for_seed(master: Channel) -> io::Result<(Seed, OwnedFd, OwnedFd, Channel)> {
-    let mut line = Line::text(master);
+    let mut line = Line::new(master);
     line.send(&FromManager::Resume, Vec::new());
     let mut buffer = vec![0; wire::MAX_PACKET];
     let mut early = Unheard::new();

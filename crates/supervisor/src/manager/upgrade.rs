@@ -76,7 +76,7 @@ impl Manager {
             role: &|number| (role::VARIABLE, Role::Probe.value(number, inode)),
             output: input.as_fd(),
         })?;
-        let mut line = Line::text(ours);
+        let mut line = Line::new(ours);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         line.send(&ToProbe { version }, vec![own, master]);
         program.probe = Some(Probe { pid, line, output: Some(OutputPipe::new(output)) });

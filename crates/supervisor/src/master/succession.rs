@@ -52,7 +52,7 @@ impl Succession {
     pub(super) fn new() -> io::Result<Self> {
         let (ours, theirs) = Channel::pair_sized(QUEUE)?;
         Ok(Self {
-            line: Line::text(ours),
+            line: Line::new(ours),
             pid: None,
             end: Some(theirs),
             born: 0,
@@ -80,7 +80,7 @@ impl Succession {
     /// Goes on from there.
     pub(super) fn restore(state: SuccessionState) -> io::Result<Self> {
         Ok(Self {
-            line: Line::text(Channel::from_fd(state.line.take()?)),
+            line: Line::new(Channel::from_fd(state.line.take()?)),
             pid: state.pid,
             end: None,
             born: state.born,
@@ -202,7 +202,7 @@ impl Master {
     fn prepare_successor(&mut self) -> io::Result<()> {
         let (ours, theirs) = Channel::pair_sized(QUEUE)?;
         let succession = &mut self.succession;
-        succession.line = Line::text(ours);
+        succession.line = Line::new(ours);
         succession.end = Some(theirs);
         self.give_keepsakes(false)
     }

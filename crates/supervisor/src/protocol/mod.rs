@@ -1,5 +1,4 @@
-//! What processes say to each other: typed messages, one per SOCK_SEQPACKET packet, encoded with
-//! postcard behind a version byte.
+//! What processes say to each other: typed messages, one per SOCK_SEQPACKET packet, in JSON.
 
 pub mod master;
 pub mod probe;

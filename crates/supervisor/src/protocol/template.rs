@@ -119,7 +119,7 @@ pub struct Hello {
 /// Manager → template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToTemplate {
-    /// First message. Descriptors: the [`Snapshot`] (postcard, in a memfd), the log.
+    /// First message. Descriptors: the [`Snapshot`] (JSON, in a memfd), the log.
     Start {
         /// Number of the generation.
         generation: u64,
