@@ -13,6 +13,7 @@ pub mod manager;
 pub mod master;
 mod pairs;
 mod passing;
+pub mod places;
 pub mod probe;
 pub mod protocol;
 pub mod role;

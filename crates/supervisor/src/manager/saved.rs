@@ -15,7 +15,7 @@ use crate::protocol::template::Snapshot;
 
 use super::process::Process;
 use super::rows::Rows;
-use super::{Asker, Manager, WORKER_TICKETS};
+use super::{Asker, Manager, WORKER_TICKETS, upgrade};
 
 /// Version of what is written. A change that an older reader would misunderstand, and not just miss,
 /// needs a new one.
@@ -76,6 +76,8 @@ pub struct Saved {
     pub(super) started_ms: Millis,
     #[serde(default)]
     pub(super) answers: Vec<SavedAnswer>,
+    #[serde(default)]
+    pub(super) probe: Option<i32>,
 }
 
 /// The same, as it is written.
@@ -94,6 +96,7 @@ struct Writing<'a> {
     next_ticket: Ticket,
     started_ms: Millis,
     answers: Vec<SavedAnswer>,
+    probe: Option<i32>,
 }
 
 impl Saved {
@@ -134,6 +137,7 @@ impl Manager {
             next_ticket: self.next_ticket,
             started_ms: self.started_ms,
             answers: answers(actions),
+            probe: self.upgrade.as_ref().and_then(upgrade::NewProgram::probe),
         });
         let done = written.map_err(std::io::Error::other).and_then(|it| self.journal.write(it));
         if let Err(error) = done {

@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::core::event::{Generation, Millis, Ticket};
 use crate::core::respawn::Backoff;
 use crate::passing::Passed;
+use crate::places::Places;
 use crate::protocol::master::{Keepsake, Seed, Verb};
-
-use super::Places;
 
 /// Version of the inner part. A change that an older reader would misunderstand, and not just miss,
 /// needs a new one.
@@ -38,6 +37,8 @@ pub struct Envelope {
 pub struct MasterState {
     pub(super) seed: Seed,
     pub(super) places: Places,
+    #[serde(default)]
+    pub(super) moves: BTreeMap<Generation, Places>,
     pub(super) daemon: bool,
     pub(super) pid_file: (Passed, PathBuf),
     pub(super) slab: Passed,

@@ -20,6 +20,7 @@ use crate::settings::LogLevel;
 use super::control::Control;
 use super::kept::Kept;
 use super::launch::{Launcher, leave};
+use super::moves::Moves;
 use super::signals::{self, Ears};
 use super::state::{Envelope, MasterState, VERSION};
 use super::succession::Succession;
@@ -33,6 +34,7 @@ impl Master {
         let state = MasterState {
             seed: self.seed.clone(),
             places: self.places.clone(),
+            moves: self.moves.wanted.clone(),
             daemon: self.daemon,
             pid_file: (passing.add(&self.pid_file)?, self.pid_file.path().to_owned()),
             slab: passing.add(&self.slab)?,
@@ -92,6 +94,7 @@ impl Master {
         Ok(Self {
             pid_file: PidFile::resume(pid_file.take()?, path),
             places: state.places,
+            moves: Moves::restore(state.moves),
             control: Control::restore(state.control)?,
             vault: Vault::restore(state.vault)?,
             ears: Ears::restore(&state.ears),
@@ -126,7 +129,7 @@ pub fn resume(file: OwnedFd, again: bool, set_level: impl FnOnce(LogLevel)) -> E
         }
         Err(reason) => {
             tracing::error!("the new program cannot go on as the master: {reason}");
-            let error = go_back(&text, &file);
+            let error = decline(&file);
             tracing::error!("and there is no way back: {error}");
             return ExitCode::from(1);
         }
@@ -149,11 +152,11 @@ pub fn resume(file: OwnedFd, again: bool, set_level: impl FnOnce(LogLevel)) -> E
     ExitCode::from(leave(master, code))
 }
 
-/// Becomes the program again that wrote the state. Its descriptors are open still, under their
-/// numbers.
-fn go_back(text: &[u8], file: &OwnedFd) -> io::Error {
-    let back = serde_json::from_slice::<Envelope>(text)
-        .map_err(io::Error::other)
+/// Becomes the program again that wrote the state in `file`, whose descriptors are open still, under
+/// their numbers. Comes back only if that cannot be.
+pub fn decline(file: &OwnedFd) -> io::Error {
+    let back = fd::read_memfd(file.as_fd())
+        .and_then(|text| Ok(serde_json::from_slice::<Envelope>(&text)?))
         .and_then(|envelope| Ok((envelope.back.take()?, envelope.arguments)));
     let (executable, arguments) = match back {
         Ok(back) => back,
