@@ -18,6 +18,7 @@ pub mod probe;
 pub mod protocol;
 pub mod role;
 pub mod settings;
+mod versions;
 
 /// Format of the shared slab that this library writes.
 pub fn slab_format() -> u8 {

@@ -83,9 +83,7 @@ fn a_place_that_cannot_be_had_fails_the_reload() {
     shop.put("server.pid_file", "new.pid");
     shop.put("app.fault", "panic_in_worker_start");
     shop.reload_fails();
-    within(LONG, "the new pid file goes", || {
-        (!shop.site.path("new.pid").exists()).then_some(())
-    });
+    within(LONG, "the new pid file goes", || (!shop.site.path("new.pid").exists()).then_some(()));
     shop.put("app.fault", "none");
     shop.reload();
     assert_eq!(pid_in(&shop.site.path("new.pid")), shop.pid);

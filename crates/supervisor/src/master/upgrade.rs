@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use shiftwork_sys::fd;
@@ -16,13 +17,14 @@ use crate::passing::{Passed, Passing};
 use crate::protocol::master::{Keepsake, ToManager};
 use crate::role::{self, Role};
 use crate::settings::LogLevel;
+use crate::versions;
 
 use super::control::Control;
 use super::kept::Kept;
 use super::launch::{Launcher, leave};
 use super::moves::Moves;
 use super::signals::{self, Ears};
-use super::state::{Envelope, MasterState, VERSION};
+use super::state::{Envelope, MasterState};
 use super::succession::Succession;
 use super::vault::Vault;
 use super::{Leave, Master};
@@ -46,7 +48,7 @@ impl Master {
             kept: self.kept.describe(&mut passing)?,
         };
         let envelope = Envelope {
-            version: VERSION,
+            version: versions::NEWEST,
             back: passing.add(&self.executable)?,
             arguments: self.seed.origin.arguments.clone(),
             state: serde_json::to_value(&state)?,
@@ -119,8 +121,12 @@ impl Master {
 pub fn resume(file: OwnedFd, again: bool, set_level: impl FnOnce(LogLevel)) -> ExitCode {
     let read = fd::read_memfd(file.as_fd()).map_err(|error| error.to_string());
     let text = read.unwrap_or_default();
-    let restored = MasterState::read(&text)
-        .and_then(|state| Master::restore(state).map_err(|error| error.to_string()));
+    // Whatever goes wrong here, the old program is still to be had.
+    let restored = catch_unwind(|| {
+        let state = MasterState::read(&text)?;
+        Master::restore(state).map_err(|error| error.to_string())
+    });
+    let restored = restored.unwrap_or_else(|_| Err("it has panicked".to_owned()));
     let mut master = match restored {
         Ok(master) => master,
         Err(reason) if again => {
