@@ -17,6 +17,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::keeper;
+
 /// How long a statement waits for the lock of another process.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -25,7 +27,8 @@ const SCHEMA: &str = "
         id       INTEGER PRIMARY KEY AUTOINCREMENT,
         item     TEXT    NOT NULL,
         quantity INTEGER NOT NULL,
-        state    TEXT    NOT NULL CHECK (state IN ('paid', 'shipped'))
+        state    TEXT    NOT NULL CHECK (state IN ('paid', 'shipped')),
+        keeper   TEXT    NOT NULL DEFAULT ''
     ) STRICT;
     CREATE INDEX IF NOT EXISTS unshipped ON orders (id) WHERE state = 'paid';
 ";
@@ -102,12 +105,15 @@ impl Ledger {
         Ok(Self { jobs })
     }
 
-    /// Takes down that an order is paid, in a statement of its own, and numbers it.
+    /// Takes down that an order is paid, in a statement of its own, and numbers it. This process is
+    /// its keeper.
     pub(crate) async fn pay(&self, item: String, quantity: u32) -> Result<Order, LedgerError> {
         self.run(move |ledger| {
             let id = ledger
-                .prepare_cached("INSERT INTO orders (item, quantity, state) VALUES (?, ?, 'paid')")?
-                .insert(params![item, quantity])?;
+                .prepare_cached(
+                    "INSERT INTO orders (item, quantity, state, keeper) VALUES (?, ?, 'paid', ?)",
+                )?
+                .insert(params![item, quantity, keeper::own()])?;
             Ok(Order { id, item, quantity, state: State::Paid })
         })
         .await
@@ -120,6 +126,31 @@ impl Ledger {
                 .prepare_cached("UPDATE orders SET state = 'shipped' WHERE id = ?")?
                 .execute([id])?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Orders that were paid and whose keepers have died; this process is their keeper now.
+    pub(crate) async fn take_over(&self) -> Result<Vec<i64>, LedgerError> {
+        self.run(|ledger| {
+            let mut taken = Vec::new();
+            let own = keeper::own();
+            let keepers: Vec<String> = ledger
+                .prepare_cached("SELECT DISTINCT keeper FROM orders WHERE state = 'paid'")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            for dead in keepers.iter().filter(|it| !keeper::lives(it)) {
+                // Only one of all workers finds them still with the dead.
+                let ids = ledger
+                    .prepare_cached(
+                        "UPDATE orders SET keeper = ? WHERE state = 'paid' AND keeper = ?
+                         RETURNING id",
+                    )?
+                    .query_map([&own, dead], |row| row.get(0))?
+                    .collect::<Result<Vec<i64>, _>>()?;
+                taken.extend(ids);
+            }
+            Ok(taken)
         })
         .await
     }
@@ -197,5 +228,12 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.execute_batch(&format!("BEGIN IMMEDIATE;{SCHEMA}COMMIT;"))
+    connection.execute_batch(&format!("BEGIN IMMEDIATE;{SCHEMA}COMMIT;"))?;
+    // A ledger of an older shop: orders without a keeper are left alone.
+    let column = "SELECT count(*) FROM pragma_table_info('orders') WHERE name = 'keeper'";
+    if connection.query_row(column, [], |row| row.get::<_, i64>(0))? == 0 {
+        connection
+            .execute_batch("ALTER TABLE orders ADD COLUMN keeper TEXT NOT NULL DEFAULT ''")?;
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@
 
 mod fault;
 mod feed;
+mod keeper;
 mod ledger;
 mod orders;
 mod routes;

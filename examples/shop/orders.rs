@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shiftwork::{BoxError, Task, TaskError};
+use shiftwork::{BoxError, Task, TaskError, Worker};
 
-use crate::ledger::{LedgerError, Order, State};
+use crate::ledger::{Ledger, LedgerError, Order, State};
 use crate::state::Shop;
 
 /// What a customer sends.
@@ -64,7 +64,7 @@ pub(crate) async fn place(shop: Arc<Shop>, wish: Wish) -> Result<Order, OrderErr
             let mut order = shop.ledger.pay(wish.item, wish.quantity).await?;
             // The bank takes its time.
             tokio::time::sleep(Duration::from_millis(50)).await;
-            ship(&shop, order.id).await?;
+            ship(&shop.worker, order.id).await?;
             shop.ledger.ship(order.id).await?;
             order.state = State::Shipped;
             Ok(order)
@@ -72,10 +72,34 @@ pub(crate) async fn place(shop: Arc<Shop>, wish: Wish) -> Result<Order, OrderErr
         .await
 }
 
-async fn ship(shop: &Shop, order: i64) -> Result<(), OrderError> {
+/// How often a worker looks for orders whose worker was killed between payment and shipment.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Ships, from now on, what a worker that was killed had been paid for.
+pub(crate) fn mind_the_dead(worker: &Worker, ledger: &Ledger) {
+    let (own, ledger) = (worker.clone(), ledger.clone());
+    worker.every(LOOK, move || {
+        let (worker, ledger) = (own.clone(), ledger.clone());
+        own.guard(async move {
+            let result = finish_for_the_dead(&worker, &ledger).await;
+            result.unwrap_or_else(|error| eprintln!("orders of the dead: {error}"));
+        })
+    });
+}
+
+async fn finish_for_the_dead(worker: &Worker, ledger: &Ledger) -> Result<(), OrderError> {
+    for order in ledger.take_over().await? {
+        ship(worker, order).await?;
+        ledger.ship(order).await?;
+        println!("order {order} is shipped: its worker had died");
+    }
+    Ok(())
+}
+
+async fn ship(worker: &Worker, order: i64) -> Result<(), OrderError> {
     let mut attempt = 1;
     loop {
-        match shop.worker.task(Ship { order }).await {
+        match worker.task(Ship { order }).await {
             Ok(()) => return Ok(()),
             Err(TaskError::WorkerDied { .. }) if attempt < ATTEMPTS => attempt += 1,
             Err(cause) => return Err(OrderError::NotShipped { order, cause }),

@@ -8,6 +8,7 @@ use shiftwork::{BoxError, Worker};
 use tokio::sync::Semaphore;
 
 use crate::ledger::Ledger;
+use crate::orders;
 use crate::settings::App;
 
 /// Fixed when the shop was compiled, so that new code can be told from old.
@@ -43,6 +44,9 @@ impl Shop {
         app.fault.in_worker_start().await;
         let ledger = Ledger::open(&worker.base_dir().join(&app.ledger))?;
         let marks = marks(&worker, &app)?;
+        if !worker.is_task_worker() {
+            orders::mind_the_dead(&worker, &ledger);
+        }
         Ok(Self {
             worker,
             app,

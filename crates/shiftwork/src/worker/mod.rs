@@ -127,7 +127,7 @@ impl Worker {
     }
 
     /// Resolves when this worker begins to drain; at once if it does already.
-    pub fn draining(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
         self.inner.draining.clone().cancelled_owned()
     }
 
@@ -153,7 +153,7 @@ impl Worker {
     ///
     /// # Panics
     /// If the section panics, so does whoever awaits this.
-    pub fn guard<F>(&self, section: F) -> impl Future<Output = F::Output> + Send + 'static
+    pub fn guard<F>(&self, section: F) -> impl Future<Output = F::Output> + Send + use<F>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,

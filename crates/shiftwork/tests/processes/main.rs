@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod chaos;
 mod connections;
 mod daemon;
 mod faults;

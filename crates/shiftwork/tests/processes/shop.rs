@@ -1,7 +1,11 @@
 //! The shop's own surface, as it is fixed.
 
-use crate::support::http::Client;
+use shiftwork_sys::signal;
+
+use crate::support::http::{Client, post};
+use crate::support::processes::send;
 use crate::support::shop::Shop;
+use crate::support::wait::{LONG, within};
 
 const MARKS: [&str; 5] = ["x-release", "x-build", "x-generation", "x-worker-id", "x-worker-pid"];
 
@@ -133,5 +137,28 @@ fn the_button_reloads_from_the_same_origin_only() {
     assert_ne!(failed["outcome"], "committed", "{failed}");
     assert!(failed.to_string().contains("panic_in_preload"), "{failed}");
     assert_eq!(client.get("/hello").unwrap().generation(), 3);
+    shop.stop();
+}
+
+#[test]
+fn what_a_killed_worker_was_paid_for_is_shipped_by_another() {
+    let shop = Shop::start();
+    let mut clients: Vec<_> = (0..8).map(|_| shop.client()).collect();
+    for client in &mut clients {
+        client.send(&post("/orders", r#"{"item":"lamp","quantity":1}"#)).unwrap();
+    }
+    let mut watch = shop.client();
+    within(LONG, "orders are paid and not shipped", || {
+        let sums = watch.get("/orders").unwrap().json();
+        (sums["paid"] != sums["shipped"]).then_some(())
+    });
+    for pid in shop.status().pids("worker", 1) {
+        send(pid, signal::KILL);
+    }
+    within(LONG, "they are shipped", || {
+        let sums = shop.get("/orders").ok()?.json();
+        (sums["paid"] == sums["shipped"]).then_some(())
+    });
+    shop.wait_log("its worker had died");
     shop.stop();
 }

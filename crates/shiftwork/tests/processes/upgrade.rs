@@ -67,7 +67,7 @@ fn deceived(mode: &str) -> Shop {
     let mut command = site.command(&["start"]);
     command.env("IMPOSTOR", mode).env("IMPOSTOR_FOLDER", site.path(""));
     let mut shop = site.start_by(command, true);
-    shop.site.typed = binary::first();
+    shop.site.type_apart();
     shop.site.release("impostor", &binary::impostor());
     shop
 }
@@ -191,7 +191,7 @@ fn whoever_speaks_to_the_control_socket_is_answered() {
 #[test]
 fn what_is_no_program_of_this_kind_is_refused() {
     let mut shop = Shop::start();
-    shop.site.typed = binary::first();
+    shop.site.type_apart();
     let garbage = shop.site.path("garbage");
     fs::write(&garbage, b"\x7fELF and so on").unwrap();
     run(std::process::Command::new("chmod").arg("+x").arg(&garbage)).expect(0);

@@ -111,8 +111,8 @@ pub(crate) struct Reloaded {
 pub(crate) struct Site {
     folder: TempDir,
     settings: toml::Table,
-    /// The program whose commands are typed: what is installed, unless that is no shop.
-    pub(crate) typed: PathBuf,
+    /// The program whose commands are typed.
+    typed: PathBuf,
 }
 
 impl Site {
@@ -136,6 +136,15 @@ impl Site {
     pub(crate) fn with(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
         self.put(key, value);
         self
+    }
+
+    /// Types commands by a program of their own from now on: what is installed may be no shop.
+    pub(crate) fn type_apart(&mut self) {
+        let folder = self.path("typed");
+        fs::create_dir(&folder).expect("a folder");
+        // Below this folder, so that its processes can be told.
+        self.typed = folder.join("shop");
+        binary::install(&binary::first(), &self.typed);
     }
 
     /// Writes a setting, `table.key`, to the file.
