@@ -4,6 +4,7 @@
 //! server with master, manager, template, workers and task workers, which goes into the background,
 //! and changes its code by a signal while clients go on.
 
+mod backtrace;
 mod cli;
 pub mod conn;
 pub mod hand_over;
