@@ -26,3 +26,13 @@ pub use shiftwork_supervisor::core::outcome::{Outcome, Verdict};
 pub use shiftwork_supervisor::protocol::template::{HookCall, HookName, Kind, WorkerDeath};
 pub use task::{OnFull, Task, TaskError};
 pub use worker::{AskError, ServerHandle, Worker, worker};
+
+/// The guide's examples, compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide.md")]
+mod guide {}
+
+/// The README's.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}
