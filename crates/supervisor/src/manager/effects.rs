@@ -23,7 +23,7 @@ impl Manager {
                     self.events.push_back(Event::TemplateGone { generation, ended });
                 }
             }
-            Action::Bind { generation } => self.bind(generation),
+            Action::Bind { generation } => self.bind(generation, true),
             Action::Load { generation } => self.tell_template(generation, &ToTemplate::Load),
             Action::Fork { child, generation, kind, worker_id, queue } => {
                 if let Err(error) = self.fork(child, generation, kind, worker_id, queue) {
@@ -81,8 +81,9 @@ impl Manager {
         }
     }
 
-    /// Asks the master for the sockets of a generation.
-    pub(super) fn bind(&mut self, generation: Generation) {
+    /// Asks the master for the sockets of a generation; `places`: and for the server's own files to
+    /// be where it wants them.
+    pub(super) fn bind(&mut self, generation: Generation, places: bool) {
         let hello = self
             .core
             .generations()
@@ -94,6 +95,7 @@ impl Manager {
                 generation,
                 listeners: hello.listeners,
                 slots: hello.settings.worker_num,
+                places: hello.places.filter(|_| places),
             };
             self.tell_master(&message, Vec::new());
         }

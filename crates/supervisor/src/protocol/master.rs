@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::template::{ListenerSpec, Snapshot};
 use crate::core::event::{ChildId, Ended, Generation, Scope, Ticket, Until};
 use crate::core::outcome::{Outcome, Progress};
+use crate::places::Places;
 use crate::settings::LogLevel;
 
 /// The ticket of the first start, which nobody asked for.
@@ -205,6 +206,9 @@ pub enum FromManager {
         listeners: Vec<ListenerSpec>,
         /// Sockets per address.
         slots: u32,
+        /// Where the server's own files are to be once it is committed; None: where they are.
+        #[serde(default)]
+        places: Option<Places>,
     },
     /// This generation is in force.
     Commit {
