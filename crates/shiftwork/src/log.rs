@@ -31,8 +31,8 @@ pub(crate) fn install() {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("(no text)");
-        let backtrace = std::backtrace::Backtrace::force_capture();
-        tracing::error!("panicked at {place}: {text}\n{backtrace}");
+        let backtrace = crate::backtrace::captured();
+        tracing::error!("panicked at {place}: {text}\n{}", backtrace.trim_end());
     }));
 }
 

@@ -50,7 +50,8 @@ pub struct ServerSettings {
     pub task_worker_num: u32,
     /// Put the server in the background. Default false.
     pub daemonize: bool,
-    /// Folder of the control socket and the pid file. Default: see DESIGN 7.
+    /// Folder of control socket, pid file and log, mode 0700. Default: the first of
+    /// $RUNTIME_DIRECTORY; as root /run/NAME; $XDG_RUNTIME_DIR/NAME; NAME-UID in $TMPDIR or /tmp.
     pub run_dir: Option<PathBuf>,
     /// Where a daemon's output goes. Default: `NAME.log` in `run_dir`. Unused in the foreground.
     pub log_file: Option<PathBuf>,

@@ -206,6 +206,12 @@ impl When {
     }
 }
 
+/// All that can be typed, for whoever wants to compare.
+#[cfg(test)]
+pub(super) fn definition() -> clap::Command {
+    Typed::command()
+}
+
 impl Cli {
     /// Reads a command line, the program's name first.
     ///

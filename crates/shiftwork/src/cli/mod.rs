@@ -6,6 +6,8 @@
 mod args;
 mod check;
 mod commands;
+#[cfg(test)]
+mod documented;
 mod locate;
 mod machine;
 mod origin;

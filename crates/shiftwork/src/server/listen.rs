@@ -31,7 +31,25 @@ impl<S> Http<S> {
     /// for example. It is cloned for each connection.
     ///
     /// A handler that panics is answered with 500, and the others go on. A handler whose client has
-    /// gone runs to its end all the same.
+    /// gone runs to its end all the same. Each request has its client's [`Peer`](crate::Peer) among
+    /// its extensions.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use axum::extract::State;
+    /// use axum::{Extension, Router, routing::get};
+    /// use shiftwork::{Http, Peer, Worker};
+    ///
+    /// async fn who(State(worker): State<Arc<Worker>>, Extension(peer): Extension<Peer>) -> String {
+    ///     format!("{peer} speaks to worker {}", worker.id())
+    /// }
+    ///
+    /// let web = Http::new(|worker: &Arc<Worker>| {
+    ///     Router::new().route("/who", get(who)).with_state(Arc::clone(worker))
+    /// });
+    /// # let _: Http<Worker> = web;
+    /// ```
     #[must_use]
     pub fn new<V: HttpService + Sync>(make: impl Fn(&Arc<S>) -> V + Send + Sync + 'static) -> Self {
         Self {
@@ -43,7 +61,30 @@ impl<S> Http<S> {
     }
 
     /// A handler for connections that a route has answered with
-    /// [`websocket::upgrade`](crate::websocket::upgrade) to this name.
+    /// [`websocket::upgrade`](crate::websocket::upgrade) to this name. A route that names
+    /// another one loses its connection after the 101, and that is logged.
+    ///
+    /// ```
+    /// use axum::{Router, extract::Request, response::IntoResponse, routing::get};
+    /// use shiftwork::websocket::{self, Connection, Message, WebSocket};
+    /// use shiftwork::{BoxError, Http};
+    ///
+    /// struct Echo;
+    ///
+    /// impl WebSocket for Echo {
+    ///     type Session = ();
+    ///     async fn message(&self, conn: &mut Connection<()>, it: Message) -> Result<(), BoxError> {
+    ///         Ok(conn.send(it).await?)
+    ///     }
+    /// }
+    ///
+    /// async fn echo(request: Request) -> impl IntoResponse {
+    ///     websocket::upgrade(&request, "echo")
+    /// }
+    ///
+    /// let web = Http::new(|_| Router::new().route("/echo", get(echo))).websocket("echo", |_| Echo);
+    /// # let _: Http<()> = web;
+    /// ```
     #[must_use]
     pub fn websocket<H: WebSocket>(
         mut self,
@@ -76,6 +117,26 @@ impl<S> Http<S> {
 }
 
 /// Raw TCP, or a raw Unix stream, at an address.
+///
+/// ```
+/// use bytes::Bytes;
+/// use shiftwork::tcp::{Connection, TcpHandler};
+/// use shiftwork::{BoxError, Server, Tcp};
+///
+/// struct Echo;
+///
+/// impl TcpHandler for Echo {
+///     type Session = ();
+///     async fn receive(&self, conn: &mut Connection<()>, line: Bytes) -> Result<(), BoxError> {
+///         Ok(conn.send_line(line).await?)
+///     }
+/// }
+///
+/// let server = Server::new("echo")
+///     .default_setting("listen.lines.address", "127.0.0.1:7000")
+///     .listen("lines", Tcp::lines(|_| Echo));
+/// # let _ = server;
+/// ```
 pub struct Tcp<S> {
     framing: Framing,
     make: Make<S, Arc<dyn ErasedTcp>>,

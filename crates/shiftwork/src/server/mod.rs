@@ -107,6 +107,14 @@ impl Server {
     /// seeded random generators (each worker would draw the same numbers), or files that workers
     /// read through one shared offset: open those in `on_worker_start`. An error or a panic keeps
     /// the old generation serving, with what was written to stderr as the reason.
+    ///
+    /// ```
+    /// # use shiftwork::Server;
+    /// let server = Server::new("hello")
+    ///     .preload(|boot| Ok(std::fs::read_to_string(boot.base_dir().join("words.txt"))?))
+    ///     .on_worker_start(async |_, words| Ok(words.len()));
+    /// # let _: Server<String, usize> = server;
+    /// ```
     #[must_use]
     pub fn preload<P: Send + Sync + 'static>(
         self,
@@ -137,6 +145,17 @@ impl<P: Send + Sync + 'static> Server<P, ()> {
     ///
     /// The process is ready when it returns. An error or a panic means that it is not: a reload
     /// fails and the old generation goes on; a respawn is tried again, later each time.
+    ///
+    /// ```
+    /// # use shiftwork::{BoxError, Server, Worker};
+    /// struct State {
+    ///     worker: Worker,
+    ///     // a pool of database connections, opened here and not in `preload`
+    /// }
+    ///
+    /// let server = Server::new("hello").on_worker_start(async |worker, _| Ok(State { worker }));
+    /// # let _: Server<(), State> = server;
+    /// ```
     #[must_use]
     pub fn on_worker_start<S, F, R>(self, start: F) -> Server<P, S>
     where
@@ -190,6 +209,18 @@ impl<P: Send + Sync + 'static> Server<P, ()> {
 impl<P: Send + Sync + 'static, S: Send + Sync + 'static> Server<P, S> {
     /// The type of the `[app]` table. Its `Default` gives the defaults; keys that it does not have
     /// are errors that name the nearest one. Read it with [`Boot::app`] and [`Worker::app`].
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Debug, Default, Serialize, Deserialize)]
+    /// #[serde(default)]
+    /// struct App {
+    ///     greeting: String, // [app] greeting = "hello", or --set app.greeting=hello
+    /// }
+    ///
+    /// let server = shiftwork::Server::new("hello").app::<App>();
+    /// # let _ = server;
+    /// ```
     #[must_use]
     pub fn app<A: AppSettings>(mut self) -> Self {
         match App::of::<A>() {
@@ -200,7 +231,7 @@ impl<P: Send + Sync + 'static, S: Send + Sync + 'static> Server<P, S> {
     }
 
     /// A default of the application's own, below the settings file: `listen.web.address`,
-    /// `server.task_worker_num`, ... with its value.
+    /// `server.task_worker_num`, ... with its value. A key that does not exist is an error of `run`.
     #[must_use]
     pub fn default_setting(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
         if let Err(mistake) = insert(&mut self.defaults, key, value.into()) {
@@ -296,7 +327,9 @@ impl<P: Send + Sync + 'static, S: Send + Sync + 'static> Server<P, S> {
         self
     }
 
-    /// Runs tasks of type `T` in the task workers; see [`Worker::task`].
+    /// Runs tasks of type `T` in the task workers, one at a time each; see [`Worker::task`].
+    ///
+    /// An error and a panic reach whoever awaits the task; the task worker goes on.
     #[must_use]
     pub fn on_task<T, F, R, E>(mut self, handler: F) -> Self
     where

@@ -12,20 +12,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// A request's first line and headers together, 8 KiB to 1 MiB. Default 16 KiB. A larger head
+    /// A request's first line and headers together, 8 KiB to 64 KiB. Default 16 KiB. A larger head
     /// is answered with 431 and the connection closed.
     pub header_size: ByteSize,
     /// From a head's first byte to its last. Default 10 s. A slower one is answered with 408.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
-    /// A request's body, at most 1 TiB; 0: no bodies. Default 10 MiB. A larger one is answered
-    /// with 413.
+    /// A request's body, at most 1 TiB; 0: no limit. Default 10 MiB. A larger one is answered
+    /// with 413 if its length is announced, else reading it fails.
     pub body_size: ByteSize,
-    /// From a request's head to the end of its answer's head. Default 60 s; `"0s"`: no limit.
-    /// A slower one is answered with 503 and its handler is cut.
+    /// From the end of a request's head to the beginning of its answer. Default 60 s; `"0s"`: no
+    /// limit. A slower one is answered with 503, and its handler is dropped at its next await.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
-    /// How long a connection may be silent between two requests or messages. Default 75 s.
+    /// How long a connection may be silent between two requests or messages, and how long a client
+    /// may refuse to take what is sent to it. Default 75 s.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
     /// A WebSocket or raw TCP message, 1 B to 1 GiB. Default 1 MiB. A longer one ends its
@@ -52,7 +53,7 @@ impl Limits {
     pub fn validate(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let sizes = [
-            ("header_size", self.header_size, ByteSize::kib(8), ByteSize::mib(1), "8KiB to 1MiB"),
+            ("header_size", self.header_size, ByteSize::kib(8), ByteSize::kib(64), "8KiB to 64KiB"),
             ("body_size", self.body_size, ByteSize::b(0), ByteSize::tib(1), "0B to 1TiB"),
             ("message_size", self.message_size, ByteSize::b(1), ByteSize::gib(1), "1B to 1GiB"),
         ];
@@ -91,7 +92,8 @@ mod tests {
         assert_eq!(keys(|_| {}), [""; 0]);
         assert_eq!(keys(|it| it.header_size = ByteSize::kib(7)), ["header_size"]);
         assert_eq!(keys(|it| it.header_size = ByteSize::kib(8)), [""; 0]);
-        assert_eq!(keys(|it| it.header_size = ByteSize::mib(2)), ["header_size"]);
+        assert_eq!(keys(|it| it.header_size = ByteSize::kib(64)), [""; 0]);
+        assert_eq!(keys(|it| it.header_size = ByteSize::kib(65)), ["header_size"]);
         assert_eq!(keys(|it| it.body_size = ByteSize::b(0)), [""; 0]);
         assert_eq!(keys(|it| it.message_size = ByteSize::b(0)), ["message_size"]);
         assert_eq!(keys(|it| it.request_timeout = Duration::ZERO), [""; 0]);

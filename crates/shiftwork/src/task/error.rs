@@ -6,6 +6,15 @@ use std::time::Duration;
 ///
 /// `Unknown`, `Unreadable`, `TooLarge`, `QueueFull` and `NoTaskWorkers` mean that it has not run.
 /// After the others it may have run, wholly or in part.
+///
+/// ```
+/// use shiftwork::TaskError;
+///
+/// fn may_be_tried_again(error: &TaskError) -> bool {
+///     matches!(error, TaskError::QueueFull { .. } | TaskError::NoTaskWorkers { .. })
+/// }
+/// # assert!(may_be_tried_again(&TaskError::QueueFull { name: "ship" }));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {

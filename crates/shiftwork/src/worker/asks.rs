@@ -67,6 +67,15 @@ impl Asks {
 }
 
 /// The server, as a worker can speak to it.
+///
+/// ```no_run
+/// use shiftwork::{AskError, Verdict};
+///
+/// async fn reload() -> Result<bool, AskError> {
+///     let outcome = shiftwork::worker().server().reload().await?;
+///     Ok(outcome.outcome == Verdict::Committed)
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ServerHandle {
     asks: Asks,

@@ -34,6 +34,26 @@ use asks::Asks;
 use background::Background;
 
 /// This process, as the application sees it. Clones are the same worker.
+///
+/// `on_worker_start` is given it; [`worker()`] finds it from anywhere in the process.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use shiftwork::Worker;
+/// # async fn pay() {}
+/// # async fn ship() {}
+/// # async fn count() {}
+///
+/// async fn sell(worker: Worker) {
+///     worker.every(Duration::from_secs(60), count);
+///     let sold = worker.guard(async {
+///         pay().await;
+///         ship().await;
+///         1
+///     });
+///     assert_eq!(sold.await, 1);
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Worker {
     inner: Arc<Inner>,
@@ -138,7 +158,8 @@ impl Worker {
     }
 
     /// Runs something in the background that the worker finishes before it exits. At
-    /// `max_wait_time` it is dropped at its next await, and counted in the log.
+    /// `max_wait_time` it is dropped at its next await, and counted in the log; the handle gives
+    /// None then.
     pub fn spawn<F>(&self, work: F) -> JoinHandle<Option<F::Output>>
     where
         F: Future + Send + 'static,
@@ -180,6 +201,27 @@ impl Worker {
     }
 
     /// A task for the task workers: await it for its answer, or set its options first.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use serde::{Deserialize, Serialize};
+    /// use shiftwork::{OnFull, Task, TaskError};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Resize {
+    ///     image: u64,
+    /// }
+    ///
+    /// impl Task for Resize {
+    ///     const NAME: &'static str = "resize";
+    ///     type Output = u32;
+    /// }
+    ///
+    /// async fn resize(image: u64) -> Result<u32, TaskError> {
+    ///     let task = shiftwork::worker().task(Resize { image });
+    ///     task.timeout(Duration::from_secs(5)).on_full(OnFull::Fail).await
+    /// }
+    /// ```
     pub fn task<T: Task>(&self, task: T) -> TaskCall<T> {
         self.inner.tasks.call(task)
     }

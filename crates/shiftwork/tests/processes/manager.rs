@@ -6,9 +6,9 @@ use shiftwork_sys::signal;
 
 use crate::support::http::post;
 use crate::support::load::Load;
-use crate::support::processes::{alive, send, title, wait_gone};
+use crate::support::processes::{alive, below, send, title, wait_gone};
 use crate::support::shop::{Reloaded, Shop, Site};
-use crate::support::wait::{LONG, within};
+use crate::support::wait::{LONG, until, within};
 
 /// Kills the manager, and waits until another one answers.
 #[track_caller]
@@ -201,4 +201,18 @@ fn one_that_dies_again_and_again_costs_no_request() {
     load.finish().assert_flawless();
     shop.reload();
     shop.stop();
+}
+
+#[test]
+fn when_the_master_dies_after_it_nothing_is_left_either() {
+    let mut shop = Shop::start();
+    kill_manager(&shop);
+    let folder = shop.site.path("");
+    let mut slow = shop.client();
+    slow.send(b"GET /slow?ms=700 HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
+    shop.until("the request is in hand", |status| status.totals["in_flight"] == 1);
+    shop.signal(signal::KILL);
+    assert_eq!(slow.receive().unwrap().text(), "done", "work in hand finishes");
+    until("all processes go", || below(&folder).into_iter().all(|pid| pid == shop.pid));
+    shop.wait();
 }

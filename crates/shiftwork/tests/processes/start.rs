@@ -81,6 +81,8 @@ fn a_second_start_says_who_runs() {
         let second = shop.site.run(arguments).expect(1);
         assert!(second.said().contains(&shop.pid.to_string()), "{second:?}");
     }
+    let told = shop.site.run(&["start", "--json"]).expect(1);
+    assert!(told.said().contains("\"outcome\":\"failed\""), "{told:?}");
     assert_eq!(shop.status().pid, shop.pid);
     assert_eq!(shop.get("/hello").unwrap().generation(), 1);
     shop.stop();

@@ -28,6 +28,7 @@ impl Manager {
             Source::ChildOutput(child) => self.read_child_output(child),
             Source::Probe => self.read_probe(),
             Source::ProbeOutput => self.read_probe_output(),
+            Source::Orphan(pid) => self.orphan_ended(pid),
         }
     }
 
@@ -45,7 +46,7 @@ impl Manager {
     }
 
     /// A process is gone, whoever has reaped it.
-    fn reaped(&mut self, pid: i32, ended: Ended) {
+    pub(super) fn reaped(&mut self, pid: i32, ended: Ended) {
         if self.probe_ended(pid, ended) {
             return;
         }
@@ -67,6 +68,7 @@ impl Manager {
                     tracing::error!("the master is gone: draining everything, then leaving");
                     self.listeners.clear();
                     self.take(Event::Stop);
+                    self.watch_orphans();
                     // Its end of the line stays readable for ever; nothing more comes from it.
                     if let Ok((ours, theirs)) = Channel::pair() {
                         self.master = Line::new(ours);

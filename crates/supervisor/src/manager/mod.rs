@@ -4,6 +4,7 @@
 mod children;
 mod effects;
 mod hearing;
+mod orphans;
 mod output;
 mod process;
 pub mod release;
@@ -108,6 +109,8 @@ pub struct Manager {
     journal: Journal,
     /// The program that this manager and the master are to become.
     upgrade: Option<upgrade::NewProgram>,
+    /// By pid: processes whose end only their own descriptors tell.
+    orphans: BTreeMap<i32, OwnedFd>,
     /// Answers that the last manager may not have sent.
     answers: Vec<saved::SavedAnswer>,
     /// Managers that have died before this one.
@@ -128,6 +131,7 @@ enum Source {
     ChildOutput(ChildId),
     Probe,
     ProbeOutput,
+    Orphan(i32),
 }
 
 /// Goes on as the manager, in a process that was one of another program's: the master tells what
@@ -230,6 +234,7 @@ impl Manager {
             memory: status::MemoryCache::default(),
             journal,
             upgrade: None,
+            orphans: BTreeMap::new(),
             answers: Vec::new(),
             deaths: 0,
             born_ms: monotonic_ms(),
@@ -280,6 +285,9 @@ impl Manager {
             if let Some(output) = &process.output {
                 poller.add(Source::ChildOutput(*child), output.as_fd(), Interest::READ);
             }
+        }
+        for (pid, watched) in &self.orphans {
+            poller.add(Source::Orphan(*pid), watched.as_fd(), Interest::READ);
         }
         let (probe, output) = self.probe_sources();
         if let Some(line) = probe {

@@ -338,6 +338,6 @@ fn is_ours(pid: i32, above: Pids) -> bool {
 }
 
 /// Whose child a process is; a zombie has a parent still.
-fn parent_of(pid: i32) -> Option<i32> {
+pub(super) fn parent_of(pid: i32) -> Option<i32> {
     procfs::process::Process::new(pid).and_then(|process| process.stat()).map(|stat| stat.ppid).ok()
 }

@@ -65,13 +65,23 @@ pub struct Start {
 /// 1, with the cause on stderr). In the processes that are forked on the way it does not return.
 #[must_use]
 pub fn run(start: Start) -> ExitCode {
+    let json = start.json;
     match begin(start) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("{error}");
+            if json {
+                println!("{}", failure(&error.to_string(), ""));
+            } else {
+                eprintln!("{error}");
+            }
             ExitCode::from(1)
         }
     }
+}
+
+/// A failed start in JSON.
+fn failure(reason: &str, output: &str) -> serde_json::Value {
+    serde_json::json!({ "outcome": "failed", "reason": reason, "output": output })
 }
 
 /// Why a start has failed before there was a manager.
@@ -361,10 +371,7 @@ fn report(start: &Start, channel: &Channel) -> u8 {
         }
         News::Failed { reason, output, code } => {
             if start.json {
-                let line = serde_json::json!({
-                    "outcome": "failed", "reason": reason, "output": output,
-                });
-                println!("{line}");
+                println!("{}", failure(&reason, &output));
             } else {
                 let mut stderr = io::stderr().lock();
                 let _ = stderr.write_all(output.as_bytes());

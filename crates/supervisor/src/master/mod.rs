@@ -2,6 +2,8 @@
 //! else, hears signals and commands, and runs no application code.
 
 mod control;
+#[cfg(test)]
+mod documented;
 mod door;
 mod kept;
 mod launch;

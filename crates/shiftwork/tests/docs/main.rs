@@ -1,0 +1,5 @@
+//! The documentation in `docs/`, held to what the code knows.
+
+mod json;
+mod settings;
+mod tables;
