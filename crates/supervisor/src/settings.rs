@@ -87,6 +87,22 @@ pub struct ServerSettings {
     pub reload_parallel: u32,
     /// Generations that may live at a time, at least 2. Default 4.
     pub max_generations: u32,
+    /// A serving worker whose loop has not turned for so long is stuck: the stacks of its threads
+    /// go to the log, it is killed and replaced, and costs the requests that it had in hand. With
+    /// several `worker_threads` it is stuck when none of them turns. A task worker is given
+    /// `task_timeout`, if that is longer. At least 1 s; 0: nobody looks. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_timeout: Duration,
+    /// Memory of its own (the private pages of `/proc/PID/smaps_rollup`: what is shared with the
+    /// template or with other workers does not count), beyond which a worker or task worker is
+    /// replaced, and hands its connections over. Up to a tenth more, by chance, so that not all
+    /// reach it at once; whatever is due, one worker (and one task worker) is replaced at a time.
+    /// Looked at once a second. 0 (the default): no limit.
+    pub max_memory: ByteSize,
+    /// Age at which a worker or task worker is replaced, and hands its connections over; up to a
+    /// tenth more, by chance. 0 (the default): never.
+    #[serde(with = "humantime_serde")]
+    pub max_lifetime: Duration,
     /// Requests after which a worker is replaced; 0 (the default): never.
     pub max_request: u64,
     /// Up to so many more, drawn by chance for each worker. Default: a tenth of `max_request`.
@@ -131,6 +147,9 @@ impl Default for ServerSettings {
             start_timeout: Duration::from_secs(30),
             reload_parallel: 0,
             max_generations: 4,
+            heartbeat_timeout: Duration::from_secs(30),
+            max_memory: ByteSize::b(0),
+            max_lifetime: Duration::ZERO,
             max_request: 0,
             max_request_grace: None,
             task_max_request: 0,
@@ -195,6 +214,8 @@ impl ServerSettings {
             ("guard_time", self.guard_time, true),
             ("start_timeout", self.start_timeout, false),
             ("task_timeout", self.task_timeout, false),
+            ("heartbeat_timeout", self.heartbeat_timeout, true),
+            ("max_lifetime", self.max_lifetime, true),
         ];
         for (key, value, zero) in waits {
             if value.is_zero() && !zero {
@@ -204,9 +225,19 @@ impl ServerSettings {
                 found.push(Invalid { key, reason: "must be at most 365days".into() });
             }
         }
+        // A loop that turns says so ten times a second.
+        let short = Duration::from_secs(1);
+        if !self.heartbeat_timeout.is_zero() && self.heartbeat_timeout < short {
+            let reason = "must be 0s (off) or at least 1s".into();
+            found.push(Invalid { key: "heartbeat_timeout", reason });
+        }
     }
 
     fn validate_sizes(&self, found: &mut Vec<Invalid>) {
+        if self.max_memory.0 != 0 && self.max_memory < ByteSize::mib(1) {
+            let reason = format!("must be 0 (off) or at least 1MiB, not {}B", self.max_memory.0);
+            found.push(Invalid { key: "max_memory", reason });
+        }
         let task = self.task_max_size;
         if task < ByteSize::b(1) || task > ByteSize::kib(128) {
             let reason = format!("must be from 1B to 128KiB, not {}B", task.0);
@@ -325,6 +356,12 @@ mod tests {
         assert_eq!(keys(|it| it.task_timeout = Duration::ZERO), ["task_timeout"]);
         assert_eq!(keys(|it| it.max_wait_time = Duration::ZERO), [""; 0]);
         assert_eq!(keys(|it| it.guard_time = Duration::MAX), ["guard_time"]);
+        assert_eq!(keys(|it| it.heartbeat_timeout = Duration::ZERO), [""; 0]);
+        assert_eq!(
+            keys(|it| it.heartbeat_timeout = Duration::from_millis(999)),
+            ["heartbeat_timeout"]
+        );
+        assert_eq!(keys(|it| it.max_memory = ByteSize::kib(64)), ["max_memory"]);
         assert_eq!(keys(|it| it.umask = Some("0027".into())), [""; 0]);
         for wrong in ["", "8", "1000", "+7", "0o27", "77777777777777777777"] {
             assert_eq!(keys(|it| it.umask = Some(wrong.into())), ["umask"], "{wrong}");

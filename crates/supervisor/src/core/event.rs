@@ -171,6 +171,11 @@ pub enum Event {
         /// For the operator.
         reason: String,
     },
+    /// The answer to [`Action::Look`].
+    Looked {
+        /// What the children that were asked about show: a number that changes while they turn.
+        beats: Vec<(ChildId, u64)>,
+    },
     /// A worker accepts.
     Serving {
         /// Which.
@@ -283,6 +288,16 @@ pub enum Action {
         child: ChildId,
         /// For the log; None when it is of no interest.
         reason: Option<String>,
+    },
+    /// Say what these children show of themselves: [`Event::Looked`].
+    Look {
+        /// Which.
+        children: Vec<ChildId>,
+    },
+    /// A child is stuck and will be killed: write down where it stands.
+    Inspect {
+        /// Which.
+        child: ChildId,
     },
     /// Tell a template that nothing more is asked.
     ExitTemplate {

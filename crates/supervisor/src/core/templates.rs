@@ -86,6 +86,7 @@ impl Core {
             return;
         }
         state.template = Template::Loaded;
+        state.loaded_by = None;
         state.deaths = super::Backoff::default();
         if let Phase::Starting(run) = &mut self.phase
             && run.generation == generation
@@ -116,6 +117,7 @@ impl Core {
         let was = state.template;
         let wait = state.deaths.died(None);
         state.template = Template::Gone { retry_at: self.now + wait };
+        state.loaded_by = None;
         let failure = state.failure.take();
         let said = match (was, failure) {
             (_, Some(failure)) => failure,

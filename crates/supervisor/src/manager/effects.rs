@@ -47,6 +47,8 @@ impl Manager {
                 self.drain(child, mode, finish_queue, grace);
             }
             Action::Kill { child, reason } => self.kill(child, reason),
+            Action::Look { children } => self.look(children),
+            Action::Inspect { child } => self.inspect(child),
             Action::ExitTemplate { generation } => {
                 self.tell_template(generation, &ToTemplate::Exit);
             }
