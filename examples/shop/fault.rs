@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     SlowStart(Duration),
     /// A worker aborts on receiving its Nth request.
     CrashAfter(u64),
+    /// Each request leaves so many megabytes behind for ever.
+    Leak(u64),
 }
 
 impl Fault {
@@ -76,6 +78,11 @@ impl Fault {
             eprintln!("fault: crash_after={limit}");
             std::process::abort();
         }
+        if let Fault::Leak(megabytes) = self {
+            let size = usize::try_from(megabytes << 20).unwrap_or(0);
+            // Written to: memory that nobody has touched takes no room.
+            std::mem::forget(vec![1_u8; size]);
+        }
     }
 }
 
@@ -90,6 +97,7 @@ impl fmt::Display for Fault {
             Fault::HangInWorkerStart => out.write_str("hang_in_worker_start"),
             Fault::SlowStart(time) => write!(out, "slow_start={}", time.as_millis()),
             Fault::CrashAfter(requests) => write!(out, "crash_after={requests}"),
+            Fault::Leak(megabytes) => write!(out, "leak={megabytes}"),
         }
     }
 }
@@ -111,10 +119,11 @@ impl FromStr for Fault {
             ("hang_in_worker_start", None) => Ok(Fault::HangInWorkerStart),
             ("slow_start", Some(ms)) => Ok(Fault::SlowStart(Duration::from_millis(ms))),
             ("crash_after", Some(requests)) => Ok(Fault::CrashAfter(requests)),
+            ("leak", Some(megabytes)) => Ok(Fault::Leak(megabytes)),
             _ => Err(format!(
                 "no fault is called {text:?}; there are none, exit_at_start, panic_in_preload, \
-                 thread_in_preload, panic_in_worker_start, hang_in_worker_start, slow_start=MS \
-                 and crash_after=REQUESTS"
+                 thread_in_preload, panic_in_worker_start, hang_in_worker_start, slow_start=MS, \
+                 crash_after=REQUESTS and leak=MB"
             )),
         }
     }

@@ -26,6 +26,10 @@ pub const TTIN: i32 = libc::SIGTTIN;
 pub const TTOU: i32 = libc::SIGTTOU;
 /// Cannot be refused.
 pub const KILL: i32 = libc::SIGKILL;
+/// Stands still until it is told to go on.
+pub const STOP: i32 = libc::SIGSTOP;
+/// Goes on.
+pub const CONT: i32 = libc::SIGCONT;
 /// Write without a reader.
 pub const PIPE: i32 = libc::SIGPIPE;
 

@@ -9,6 +9,7 @@
 mod connections;
 mod daemon;
 mod faults;
+mod limits;
 mod manager;
 mod privileges;
 mod reload;
@@ -18,6 +19,7 @@ mod signals;
 mod start;
 mod status;
 mod stop;
+mod stuck;
 mod support;
 mod tasks;
 mod terminal;
