@@ -73,9 +73,9 @@ impl Wear {
         let reason = if self.end.is_some_and(|end| end <= now) {
             Some("max_lifetime is reached".to_owned())
         } else {
-            self.memory.and_then(memory::own_beyond).map(|bytes| {
-                format!("max_memory is reached: {} KiB are its own", bytes / 1024)
-            })
+            self.memory
+                .and_then(memory::own_beyond)
+                .map(|bytes| format!("max_memory is reached: {} KiB are its own", bytes / 1024))
         };
         if reason.is_some() {
             (self.memory, self.end) = (None, None);

@@ -62,13 +62,13 @@ fn with_too_much_memory() {
 #[test]
 fn memory_that_is_shared_is_nobodys_own() {
     // The executable alone is larger than this; nothing of it is written to.
-    let shop = Site::new().with("server.max_memory", "16MiB").start();
+    let shop = Site::new().with("server.max_memory", "8MiB").start();
     let before = shop.status().pids("worker", 1);
     let load = Load::keep_alive(shop.web(), 2);
     for pid in &before {
         let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
         let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
-        assert!(pages * 4 > 16 * 1024, "{pages} pages are too few to tell");
+        assert!(pages * 4 > 8 * 1024, "{pages} pages are too few to tell");
     }
     // Two looks of each.
     let begun = Instant::now();

@@ -9,6 +9,7 @@
 mod connections;
 mod daemon;
 mod faults;
+mod kills;
 mod limits;
 mod manager;
 mod privileges;

@@ -3,10 +3,10 @@
 use crate::protocol::template::Kind;
 use serde::{Deserialize, Serialize};
 
+use super::Core;
 use super::child::{Child, Purpose, State};
 use super::event::{Action, ChildId, Generation, Millis, Source};
 use super::generation::{GenerationState, Template};
-use super::Core;
 
 /// A child that is to be forked in the place of one that died.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -180,6 +180,7 @@ impl Core {
             Phase::Upgrading(_) => self.advance_upgrading(),
             Phase::Stopping(_) => self.advance_stopping(),
         }
+        self.bring_templates_back();
         self.advance_retirements();
         self.fork_what_is_due();
         self.retire_generations();
@@ -211,7 +212,7 @@ impl Core {
         let respawns = self.respawns.iter().filter_map(|it| self.respawn_due(it));
         let hooks = self.hooks.values().map(|hook| hook.deadline);
         let all = run.into_iter().chain(kills).chain(templates).chain(respawns).chain(hooks);
-        let all = all.chain(self.next_pulse());
+        let all = all.chain(self.next_pulse()).chain(self.templates_due().map(|(_, at)| at));
         // What was killed already has no deadline any more.
         all.filter(|due| *due < Millis::MAX).min()
     }

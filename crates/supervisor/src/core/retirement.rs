@@ -68,9 +68,7 @@ impl Core {
     /// Whether a child of this kind is being replaced by a successor.
     fn is_replacing(&self, kind: Kind) -> bool {
         let successor = |purpose: Purpose| matches!(purpose, Purpose::Successor { .. });
-        self.children
-            .values()
-            .any(|it| it.kind == kind && successor(it.purpose) && it.is_staying())
+        self.children.values().any(|it| it.kind == kind && successor(it.purpose) && it.is_staying())
             || self.respawns.iter().any(|it| it.kind == kind && successor(it.purpose))
     }
 

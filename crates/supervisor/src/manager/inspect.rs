@@ -51,7 +51,8 @@ fn describe(pid: i32, thread: i32) -> String {
         let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/{name}"));
         text.ok().map(|it| it.trim().to_owned()).filter(|it| !it.is_empty() && it != "0")
     };
-    let state = read("stat").and_then(|it| Some(it.rsplit_once(") ")?.1.chars().next()?.to_string()));
+    let state =
+        read("stat").and_then(|it| Some(it.rsplit_once(") ")?.1.chars().next()?.to_string()));
     let mut line = format!("pid {pid}, thread {thread}");
     let mut add = |what: &str, value: Option<String>| {
         if let Some(value) = value {

@@ -442,7 +442,8 @@ impl World {
             self.events.push_back(Event::NotForked { child, reason });
             return;
         }
-        let process = Process { generation, kind, worker_id, serving: false, draining: false, stuck: None };
+        let process =
+            Process { generation, kind, worker_id, serving: false, draining: false, stuck: None };
         self.processes.insert(child, process);
         self.events.push_back(Event::Forked { child, pid: i32::try_from(child).unwrap() + 100 });
         let fails = match fault {
