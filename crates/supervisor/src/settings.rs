@@ -52,7 +52,9 @@ pub struct ServerSettings {
     pub daemonize: bool,
     /// Folder of the control socket and the pid file. Default: see DESIGN 7.
     pub run_dir: Option<PathBuf>,
-    /// Where a daemon's output goes. Default: `NAME.log` in `run_dir`. Unused in the foreground.
+    /// Where a daemon's output goes. Default: `NAME.log` in `run_dir`. Unused in the foreground. When
+    /// its disk is full, lines are lost, their number is told when there is room again, and nobody
+    /// waits; but an application's own `println!` panics then, as it does everywhere.
     pub log_file: Option<PathBuf>,
     /// Default `info`.
     pub log_level: LogLevel,

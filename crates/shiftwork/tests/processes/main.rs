@@ -14,6 +14,7 @@ mod limits;
 mod manager;
 mod privileges;
 mod reload;
+mod scarcity;
 mod settings;
 mod shop;
 mod signals;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use shiftwork_sys::daemon::{self, Detached};
 use shiftwork_sys::lock::{self, PidError, PidFile};
 use shiftwork_sys::process;
-use shiftwork_sys::signal::SignalFd;
+use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::wait::{Interest, Poller};
@@ -213,6 +213,8 @@ fn make(
     if let Err(error) = limits::raise_open_files(None) {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
+    // A log that may not grow any more costs its lines, and not the server.
+    signal::ignore(&[signal::XFSZ]);
     let signals = SignalFd::new(&signals::all()).map_err(system("cannot receive signals"))?;
     let pid = std::process::id().cast_signed();
     pid_file.write(pid).map_err(path("cannot write the pid file", &places.pid_file))?;
