@@ -79,6 +79,11 @@ pub struct ServerSettings {
     /// Deadline of a drain: unguarded work still in hand is cut then. Default 30 s.
     #[serde(with = "humantime_serde")]
     pub max_wait_time: Duration,
+    /// From a stop that is asked for (TERM, `stop`) until it begins: the server goes on as before for
+    /// so long, reloads included, so that balancers notice and send nobody any more. A second TERM,
+    /// QUIT or `stop --now` ends the wait. Default 0 s.
+    #[serde(with = "humantime_serde")]
+    pub pre_stop_delay: Duration,
     /// What guarded sections get beyond `max_wait_time`, before the process is killed. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub guard_time: Duration,
@@ -145,6 +150,7 @@ impl Default for ServerSettings {
             listen_mode: ListenMode::default(),
             worker_threads: 1,
             max_wait_time: Duration::from_secs(30),
+            pre_stop_delay: Duration::ZERO,
             guard_time: Duration::from_secs(10),
             start_timeout: Duration::from_secs(30),
             reload_parallel: 0,
@@ -213,6 +219,7 @@ impl ServerSettings {
     fn validate_durations(&self, found: &mut Vec<Invalid>) {
         let waits = [
             ("max_wait_time", self.max_wait_time, true),
+            ("pre_stop_delay", self.pre_stop_delay, true),
             ("guard_time", self.guard_time, true),
             ("start_timeout", self.start_timeout, false),
             ("task_timeout", self.task_timeout, false),

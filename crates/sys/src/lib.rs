@@ -3,6 +3,7 @@
 //! Sockets that carry descriptors, signals as descriptors, forks, listening sockets that survive
 //! their workers, the shared slab. No decisions: those are the supervisor's.
 
+pub mod activation;
 pub mod clock;
 pub mod daemon;
 pub mod fd;
@@ -10,6 +11,7 @@ pub mod limits;
 pub mod listen;
 pub mod lock;
 pub mod memory;
+pub mod notify;
 pub mod peer;
 pub mod process;
 pub mod signal;

@@ -269,7 +269,8 @@ where
 /// Stops accepting, and says to the connections what becomes of them.
 fn close_doors(open: &Open, registry: &Registry, order: &DrainOrder) {
     for (address, closing) in &open.closings {
-        if order.mode == DrainMode::Close || order.removed.contains(address) {
+        let close = order.mode == DrainMode::Close || order.removed.contains(address);
+        if close && !order.leave_doors {
             closing.shut.cancel();
         } else {
             closing.leave.cancel();

@@ -309,6 +309,7 @@ where
                     finish_queue,
                     max_wait: Duration::from_millis(max_wait_ms),
                     guard: Duration::from_millis(guard_ms),
+                    leave_doors: false,
                 };
                 if self.life.drain(order) == Step::Leave {
                     return None;

@@ -128,7 +128,10 @@ where
                         }
                         let cut = Instant::now() + order.max_wait;
                         deadline = Some((cut, cut + order.guard));
-                        if order.finish_queue {
+                        if abandoned {
+                            // Workers that drain may have tasks to send yet; when the last one is
+                            // gone, the queue is closed.
+                        } else if order.finish_queue {
                             control.finish_queue();
                         } else {
                             control.stop_taking();

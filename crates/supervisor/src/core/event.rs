@@ -98,8 +98,12 @@ pub enum Event {
     },
     /// Somebody wants a graceful stop.
     Stop,
+    /// Somebody wants the stop that was asked for to begin now, and, if it has, to end at once.
+    Hurry,
     /// Somebody wants a stop at once.
     Quit,
+    /// The master is gone: drain and leave.
+    MasterGone,
     /// A worker asks to be replaced.
     Retire {
         /// Which.
@@ -335,6 +339,8 @@ pub enum Action {
         /// What.
         outcome: Outcome,
     },
+    /// The stop begins: no new connections are wanted from here on.
+    Stopping,
     /// Write a line to the log.
     Log {
         /// Whether it is a warning.

@@ -92,6 +92,9 @@ pub struct Core {
     backoffs: BTreeMap<(Generation, Kind, u32), Backoff>,
     draining: Vec<(Waiter, outcome::Outcome)>,
     greeted: bool,
+    /// When the stop begins that was asked for.
+    #[serde(default)]
+    stop_at: Option<Millis>,
     /// The settings of the first generation: master and manager go by these.
     started_with: Option<ServerSettings>,
     next_child: ChildId,
@@ -121,6 +124,7 @@ impl Core {
             backoffs: BTreeMap::new(),
             draining: Vec::new(),
             greeted: false,
+            stop_at: None,
             started_with: None,
             next_child: 1,
             next_generation: 1,
@@ -142,7 +146,9 @@ impl Core {
             Event::NotReplaced { reason } => self.not_replaced(&reason),
             Event::MasterReplaced { result } => self.master_replaced(result),
             Event::Stop => self.stop_asked(),
+            Event::Hurry => self.hurry_asked(),
             Event::Quit => self.quit_asked(),
+            Event::MasterGone => self.stop_now(),
             Event::Retire { child, reason } => self.retire_asked(child, reason),
             Event::Hello { generation, hello } => self.hello(generation, *hello),
             Event::Bound { generation } => self.bound(generation),
@@ -171,6 +177,7 @@ impl Core {
     /// Decides what follows from where everything stands.
     fn advance(&mut self) {
         self.pass_deadlines();
+        self.pass_stop_delay();
         self.feel_pulses();
         match self.phase {
             Phase::Idle => self.begin_waiting(),
@@ -212,7 +219,10 @@ impl Core {
         let respawns = self.respawns.iter().filter_map(|it| self.respawn_due(it));
         let hooks = self.hooks.values().map(|hook| hook.deadline);
         let all = run.into_iter().chain(kills).chain(templates).chain(respawns).chain(hooks);
-        let all = all.chain(self.next_pulse()).chain(self.templates_due().map(|(_, at)| at));
+        let all = all
+            .chain(self.stop_at)
+            .chain(self.next_pulse())
+            .chain(self.templates_due().map(|(_, at)| at));
         // What was killed already has no deadline any more.
         all.filter(|due| *due < Millis::MAX).min()
     }

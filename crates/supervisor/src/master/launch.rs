@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shiftwork_sys::daemon::{self, Detached};
 use shiftwork_sys::lock::{self, PidError, PidFile};
+use shiftwork_sys::notify::{self, Told};
 use shiftwork_sys::process;
 use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::slab::Slab;
@@ -27,8 +28,10 @@ use crate::protocol::wire;
 use crate::settings::ServerSettings;
 
 use super::Master;
+use super::activation::{self, Given};
 use super::control::Control;
 use super::kept::Kept;
+use super::notify::Notify;
 use super::signals::{self, Ears};
 use super::succession::Succession;
 use super::vault::Vault;
@@ -85,6 +88,23 @@ pub fn run(start: Start) -> ExitCode {
     }
 }
 
+/// What a service manager has given to this process.
+struct Service {
+    told: Told,
+    given: Vec<Given>,
+}
+
+impl Service {
+    /// Taken first of all: in the background the pid that it was meant for is another's.
+    fn take() -> Self {
+        let (told, given) = (notify::told(), activation::take());
+        if told.store > 0 || !given.is_empty() {
+            process::set_variable(crate::KEPT_LISTENERS, "1");
+        }
+        Self { told, given }
+    }
+}
+
 /// Why a start has failed before there was a manager.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -106,6 +126,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 }
 
 fn begin(start: Start) -> Result<u8, StartError> {
+    let service = Service::take();
     let places = &start.places;
     let terminal = !start.settings.daemonize && daemon::has_terminal();
     umask::set(start.settings.umask.as_deref().and_then(|it| u32::from_str_radix(it, 8).ok()));
@@ -140,7 +161,7 @@ fn begin(start: Start) -> Result<u8, StartError> {
             return Ok(1);
         }
     }
-    match serve(&start, pid_file, log, launcher, terminal) {
+    match serve(&start, service, pid_file, log, launcher, terminal) {
         Ok(code) => Ok(code),
         Err((mut launcher, error)) => {
             launcher.failed(&error.to_string(), "", 1);
@@ -166,12 +187,13 @@ fn leave_terminal(
 /// Makes the vault, forks the manager, and hears signals and commands until the end.
 fn serve(
     start: &Start,
+    service: Service,
     pid_file: PidFile,
     log: Option<OwnedFd>,
     launcher: Launcher,
     terminal: bool,
 ) -> Result<u8, (Launcher, StartError)> {
-    let mut master = match make(start, pid_file, log, terminal) {
+    let mut master = match make(start, service, pid_file, log, terminal) {
         Ok(master) => master,
         Err(error) => return Err((launcher, error)),
     };
@@ -204,6 +226,7 @@ pub(super) fn leave(mut master: Master, code: u8) -> u8 {
 
 fn make(
     start: &Start,
+    service: Service,
     mut pid_file: PidFile,
     log: Option<OwnedFd>,
     terminal: bool,
@@ -241,7 +264,8 @@ fn make(
         places: places.clone(),
         pid_file,
         control,
-        vault: Vault::default(),
+        vault: Vault::new(service.given, service.told.store > 0),
+        notify: Notify::new(&service.told),
         ears: Ears::new(terminal),
         signals,
         succession,
@@ -250,6 +274,7 @@ fn make(
         executable,
         replacing: false,
         launcher: Launcher::silent(),
+        delays_stop: false,
         daemon,
         slab,
         log,

@@ -15,6 +15,7 @@ use crate::passing::Passed;
 use crate::protocol::master::{Keepsake, Seed, Verb};
 
 use super::Places;
+use super::notify::NotifyState;
 
 /// Version of the inner part. A change that an older reader would misunderstand, and not just miss,
 /// needs a new one.
@@ -39,6 +40,8 @@ pub struct MasterState {
     pub(super) seed: Seed,
     pub(super) places: Places,
     pub(super) daemon: bool,
+    #[serde(default)]
+    pub(super) delays_stop: bool,
     pub(super) pid_file: (Passed, PathBuf),
     pub(super) slab: Passed,
     pub(super) log: Passed,
@@ -47,6 +50,8 @@ pub struct MasterState {
     pub(super) vault: VaultState,
     pub(super) succession: SuccessionState,
     pub(super) kept: Vec<(Keepsake, Vec<Passed>)>,
+    #[serde(default)]
+    pub(super) notify: NotifyState,
 }
 
 /// What has been heard.
@@ -82,6 +87,17 @@ pub struct ClientState {
 pub struct VaultState {
     pub(super) listeners: BTreeMap<String, HeldState>,
     pub(super) committed: Option<Generation>,
+    #[serde(default)]
+    pub(super) given: Vec<GivenState>,
+    #[serde(default)]
+    pub(super) keeps: bool,
+}
+
+/// A socket that the service manager has passed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct GivenState {
+    pub(super) name: String,
+    pub(super) socket: Passed,
 }
 
 /// The sockets of one address.
@@ -93,6 +109,12 @@ pub struct HeldState {
     pub(super) wanted: BTreeMap<Generation, u32>,
     /// The file of a Unix socket.
     pub(super) file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) listener: String,
+    #[serde(default)]
+    pub(super) kept: String,
+    #[serde(default)]
+    pub(super) activated: usize,
 }
 
 /// The manager, seen from above.

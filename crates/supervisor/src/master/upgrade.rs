@@ -20,6 +20,7 @@ use crate::settings::LogLevel;
 use super::control::Control;
 use super::kept::Kept;
 use super::launch::{Launcher, leave};
+use super::notify::Notify;
 use super::signals::{self, Ears};
 use super::state::{Envelope, MasterState, VERSION};
 use super::succession::Succession;
@@ -34,6 +35,7 @@ impl Master {
             seed: self.seed.clone(),
             places: self.places.clone(),
             daemon: self.daemon,
+            delays_stop: self.delays_stop,
             pid_file: (passing.add(&self.pid_file)?, self.pid_file.path().to_owned()),
             slab: passing.add(&self.slab)?,
             log: passing.add(&self.log)?,
@@ -42,6 +44,7 @@ impl Master {
             vault: self.vault.describe(&mut passing)?,
             succession: self.succession.describe(&mut passing)?,
             kept: self.kept.describe(&mut passing)?,
+            notify: self.notify.describe(),
         };
         let envelope = Envelope {
             version: VERSION,
@@ -94,6 +97,7 @@ impl Master {
             places: state.places,
             control: Control::restore(state.control)?,
             vault: Vault::restore(state.vault)?,
+            notify: Notify::restore(state.notify),
             ears: Ears::restore(&state.ears),
             signals: SignalFd::new(&signals::all())?,
             succession: Succession::restore(state.succession)?,
@@ -102,6 +106,7 @@ impl Master {
             executable: fd::own_executable()?,
             replacing: false,
             launcher: Launcher::silent(),
+            delays_stop: state.delays_stop,
             daemon: state.daemon,
             slab: Slab::open(state.slab.take()?)?,
             log: state.log.take()?,

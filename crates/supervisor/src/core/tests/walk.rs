@@ -134,8 +134,10 @@ proptest! {
     fn whatever_happens_it_comes_to_rest_serving_and_can_be_stopped(
         steps in prop::collection::vec(step(), 1..300),
         parallel in 0_u32..3,
+        delay in 0_u64..2,
     ) {
         let mut world = World::serving(2, 1);
+        world.plan.settings.pre_stop_delay = std::time::Duration::from_secs(delay);
         world.plan.settings.reload_parallel = parallel;
         world.slow_drain = true;
         for step in steps {

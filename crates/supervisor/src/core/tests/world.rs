@@ -376,6 +376,7 @@ impl World {
             Action::EndProbe => self.events.retain(|it| !matches!(it, Event::Probed { .. })),
             Action::Commit { .. }
             | Action::Inspect { .. }
+            | Action::Stopping
             | Action::Forget { .. }
             | Action::Progress { .. }
             | Action::Log { .. } => {}
