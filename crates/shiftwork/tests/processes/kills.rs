@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shiftwork_sys::signal;
 
-use crate::support::http::{Broken, Client};
+use crate::support::http::{Broken, Client, post};
 use crate::support::load::{Counts, Load};
 use crate::support::processes::{send, wait_gone};
 use crate::support::shop::{Shop, Site, Status};
@@ -241,9 +241,13 @@ fn master_and_manager_at_once_leave_nothing() {
     send(manager, signal::KILL);
     let mut slow = shop.client();
     slow.send(b"GET /slow?ms=700 HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
+    // Paid, and shipped after master and manager are gone.
+    let mut order = shop.client();
+    order.send(&post("/orders", r#"{"item":"lamp","quantity":1}"#)).unwrap();
     shop.signal(signal::KILL);
     let web = shop.web();
     within(Duration::from_secs(1), "the port is free", || free(web).then_some(()));
+    assert_eq!(order.receive().unwrap().status, 201);
     assert_eq!(slow.receive().unwrap().text(), "done");
     within(Duration::from_secs(10), "all processes go", || {
         shop.site.processes().is_empty().then_some(())

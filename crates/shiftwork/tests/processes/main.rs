@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod connections;
+mod containers;
 mod daemon;
 mod faults;
 mod kills;
@@ -23,6 +24,7 @@ mod status;
 mod stop;
 mod stuck;
 mod support;
+mod systemd;
 mod tasks;
 mod terminal;
 mod workers;

@@ -216,6 +216,7 @@ pub(super) fn leave(mut master: Master, code: u8) -> u8 {
     if let Some(pid) = master.succession.pid {
         process::wait_for(pid);
     }
+    master.vault.give_back();
     master.control.close();
     master.pid_file.remove();
     if code == 0 {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use shiftwork_sys::listen::{self, Address, SocketFile};
 
@@ -248,7 +248,7 @@ impl Vault {
     /// What a service manager shall keep: by name, all sockets of an address but those that it has
     /// opened itself.
     pub fn keepable(&self) -> impl Iterator<Item = (&str, &[OwnedFd])> {
-        let held = self.listeners.values();
+        let held = self.listeners.values().filter(|_| self.keeps);
         held.map(|it| (it.kept.as_str(), it.sockets.get(it.activated..).unwrap_or_default()))
             .filter(|(name, sockets)| !name.is_empty() && !sockets.is_empty())
     }
@@ -260,6 +260,16 @@ impl Vault {
             std::mem::take(&mut self.given).into_iter().partition(is_activated);
         self.given = opened;
         unwanted.into_iter().map(|it| it.name).collect()
+    }
+
+    /// What the service manager has opened goes back to it with its door open, after a stop has
+    /// closed it: somebody else, or a next start, may serve it.
+    pub fn give_back(&self) {
+        for held in self.listeners.values() {
+            for socket in held.sockets.iter().take(held.activated) {
+                listen::accept_new(socket.as_fd());
+            }
+        }
     }
 
     /// The addresses that are held, real ports and all, sorted.

@@ -222,7 +222,15 @@ impl Site {
         let output = File::create(self.path("terminal")).expect("a file for the output");
         command.stdin(if itself { Stdio::null() } else { Stdio::piped() });
         command.stdout(output.try_clone().expect("the same file")).stderr(output);
+        self.started(command, itself)
+    }
+
+    /// As [`start_by`](Self::start_by), with the command's own stdin, stdout and stderr.
+    #[track_caller]
+    pub(crate) fn started(self, mut command: Command, itself: bool) -> Shop {
         let child = command.spawn().expect("start the shop");
+        // The command holds descriptors of its own until it is dropped.
+        drop(command);
         let pid = if itself { child.id() as i32 } else { 0 };
         let mut shop = Shop { site: self, child: Some(child), pid, web: None, till: None };
         shop.learn();
@@ -473,6 +481,16 @@ impl Shop {
         within(LONG, &format!("the log says {what:?}"), || {
             self.site.log().contains(what).then_some(())
         });
+    }
+}
+
+impl Shop {
+    /// The site of a shop whose master has ended, for another start; what still drains goes on.
+    pub(crate) fn leave_site(mut self) -> Site {
+        self.child = None;
+        let empty =
+            Site { folder: tempfile::tempdir().expect("a folder"), settings: toml::Table::new() };
+        std::mem::replace(&mut self.site, empty)
     }
 }
 
