@@ -100,6 +100,9 @@ impl Service {
         let (told, given) = (notify::told(), activation::take());
         if told.store > 0 || !given.is_empty() {
             process::set_variable(crate::KEPT_LISTENERS, "1");
+        } else {
+            // Another server's, of which this one is a child.
+            process::remove_variable(crate::KEPT_LISTENERS);
         }
         Self { told, given }
     }
