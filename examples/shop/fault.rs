@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     ExitAtStart,
     /// The template panics in `preload`.
     PanicInPreload,
+    /// `preload` takes so long, then succeeds.
+    SlowPreload(Duration),
     /// `preload` leaves a second thread behind, which makes every fork unsafe.
     ThreadInPreload,
     /// Workers panic in `on_worker_start`.
@@ -32,6 +34,8 @@ pub(crate) enum Fault {
     SlowStart(Duration),
     /// A worker aborts on receiving its Nth request.
     CrashAfter(u64),
+    /// Each request leaves so many megabytes behind for ever.
+    Leak(u64),
 }
 
 impl Fault {
@@ -43,6 +47,7 @@ impl Fault {
                 std::process::exit(3)
             }
             Fault::PanicInPreload => panic!("fault: panic_in_preload"),
+            Fault::SlowPreload(time) => thread::sleep(time),
             Fault::ThreadInPreload => {
                 thread::spawn(|| {
                     loop {
@@ -76,6 +81,11 @@ impl Fault {
             eprintln!("fault: crash_after={limit}");
             std::process::abort();
         }
+        if let Fault::Leak(megabytes) = self {
+            let size = usize::try_from(megabytes << 20).unwrap_or(0);
+            // Written to: memory that nobody has touched takes no room.
+            std::mem::forget(vec![1_u8; size]);
+        }
     }
 }
 
@@ -85,11 +95,13 @@ impl fmt::Display for Fault {
             Fault::None => out.write_str("none"),
             Fault::ExitAtStart => out.write_str("exit_at_start"),
             Fault::PanicInPreload => out.write_str("panic_in_preload"),
+            Fault::SlowPreload(time) => write!(out, "slow_preload={}", time.as_millis()),
             Fault::ThreadInPreload => out.write_str("thread_in_preload"),
             Fault::PanicInWorkerStart => out.write_str("panic_in_worker_start"),
             Fault::HangInWorkerStart => out.write_str("hang_in_worker_start"),
             Fault::SlowStart(time) => write!(out, "slow_start={}", time.as_millis()),
             Fault::CrashAfter(requests) => write!(out, "crash_after={requests}"),
+            Fault::Leak(megabytes) => write!(out, "leak={megabytes}"),
         }
     }
 }
@@ -106,15 +118,17 @@ impl FromStr for Fault {
             ("none", None) => Ok(Fault::None),
             ("exit_at_start", None) => Ok(Fault::ExitAtStart),
             ("panic_in_preload", None) => Ok(Fault::PanicInPreload),
+            ("slow_preload", Some(ms)) => Ok(Fault::SlowPreload(Duration::from_millis(ms))),
             ("thread_in_preload", None) => Ok(Fault::ThreadInPreload),
             ("panic_in_worker_start", None) => Ok(Fault::PanicInWorkerStart),
             ("hang_in_worker_start", None) => Ok(Fault::HangInWorkerStart),
             ("slow_start", Some(ms)) => Ok(Fault::SlowStart(Duration::from_millis(ms))),
             ("crash_after", Some(requests)) => Ok(Fault::CrashAfter(requests)),
+            ("leak", Some(megabytes)) => Ok(Fault::Leak(megabytes)),
             _ => Err(format!(
                 "no fault is called {text:?}; there are none, exit_at_start, panic_in_preload, \
-                 thread_in_preload, panic_in_worker_start, hang_in_worker_start, slow_start=MS \
-                 and crash_after=REQUESTS"
+                 thread_in_preload, panic_in_worker_start, hang_in_worker_start, slow_preload=MS, \
+                 slow_start=MS, crash_after=REQUESTS and leak=MB"
             )),
         }
     }

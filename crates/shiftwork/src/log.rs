@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use shiftwork_supervisor::identity;
@@ -49,6 +49,23 @@ pub(crate) fn set_level(level: LogLevel) {
     tracing::callsite::rebuild_interest_cache();
 }
 
+/// Lines that could not be written, and are made up for by one that says so.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// A log that takes nothing (its disk is full) costs its lines and nothing else: nobody waits for
+/// it, and it goes on when there is room again.
+fn write(line: &str) {
+    let lost = LOST.swap(0, Ordering::Relaxed);
+    let note = match lost {
+        0 => String::new(),
+        _ => format!("({lost} lines of pid {} could not be logged)\n", std::process::id()),
+    };
+    // One write, so that lines of several processes do not mix.
+    if io::stderr().write_all(format!("{note}{line}").as_bytes()).is_err() {
+        LOST.fetch_add(lost + 1, Ordering::Relaxed);
+    }
+}
+
 struct Lines {
     colour: bool,
 }
@@ -74,8 +91,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let rest = text.rest;
         line.push_str(&rest);
         line.push('\n');
-        // One write, so that lines of several processes do not mix.
-        let _ = io::stderr().write_all(line.as_bytes());
+        write(&line);
     }
 }
 

@@ -20,6 +20,10 @@ pub mod role;
 pub mod settings;
 mod versions;
 
+/// Set for all processes if a service manager keeps the listening sockets when this server's master
+/// dies: then whoever drains leaves what waits in their queues to the next server.
+pub const KEPT_LISTENERS: &str = "SHIFTWORK_LISTENERS_KEPT";
+
 /// Format of the shared slab that this library writes.
 pub fn slab_format() -> u8 {
     1

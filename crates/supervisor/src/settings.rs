@@ -53,7 +53,9 @@ pub struct ServerSettings {
     /// Folder of control socket, pid file and log, mode 0700. Default: the first of
     /// $RUNTIME_DIRECTORY; as root /run/NAME; $XDG_RUNTIME_DIR/NAME; NAME-UID in $TMPDIR or /tmp.
     pub run_dir: Option<PathBuf>,
-    /// Where a daemon's output goes. Default: `NAME.log` in `run_dir`. Unused in the foreground.
+    /// Where a daemon's output goes. Default: `NAME.log` in `run_dir`. Unused in the foreground. When
+    /// its disk is full, lines are lost, their number is told when there is room again, and nobody
+    /// waits; but an application's own `println!` panics then, as it does everywhere.
     pub log_file: Option<PathBuf>,
     /// Default `info`.
     pub log_level: LogLevel,
@@ -78,6 +80,11 @@ pub struct ServerSettings {
     /// Deadline of a drain: unguarded work still in hand is cut then. Default 30 s.
     #[serde(with = "humantime_serde")]
     pub max_wait_time: Duration,
+    /// From a stop that is asked for (TERM, `stop`) until it begins: the server goes on as before for
+    /// so long, reloads included, so that balancers notice and send nobody any more. A second TERM,
+    /// QUIT or `stop --now` ends the wait. Default 0 s.
+    #[serde(with = "humantime_serde")]
+    pub pre_stop_delay: Duration,
     /// What guarded sections get beyond `max_wait_time`, before the process is killed. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub guard_time: Duration,
@@ -88,6 +95,22 @@ pub struct ServerSettings {
     pub reload_parallel: u32,
     /// Generations that may live at a time, at least 2. Default 4.
     pub max_generations: u32,
+    /// A serving worker whose loop has not turned for so long is stuck: the stacks of its threads
+    /// go to the log, it is killed and replaced, and costs the requests that it had in hand. With
+    /// several `worker_threads` it is stuck when none of them turns. A task worker is given
+    /// `task_timeout`, if that is longer. At least 1 s; 0: nobody looks. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_timeout: Duration,
+    /// Memory of its own (the private pages of `/proc/PID/smaps_rollup`: what is shared with the
+    /// template or with other workers does not count), beyond which a worker or task worker is
+    /// replaced, and hands its connections over. Up to a tenth more, by chance, so that not all
+    /// reach it at once; whatever is due, one worker (and one task worker) is replaced at a time.
+    /// Looked at once a second. 0 (the default): no limit.
+    pub max_memory: ByteSize,
+    /// Age at which a worker or task worker is replaced, and hands its connections over; up to a
+    /// tenth more, by chance. 0 (the default): never.
+    #[serde(with = "humantime_serde")]
+    pub max_lifetime: Duration,
     /// Requests after which a worker is replaced; 0 (the default): never.
     pub max_request: u64,
     /// Up to so many more, drawn by chance for each worker. Default: a tenth of `max_request`.
@@ -128,10 +151,14 @@ impl Default for ServerSettings {
             listen_mode: ListenMode::default(),
             worker_threads: 1,
             max_wait_time: Duration::from_secs(30),
+            pre_stop_delay: Duration::ZERO,
             guard_time: Duration::from_secs(10),
             start_timeout: Duration::from_secs(30),
             reload_parallel: 0,
             max_generations: 4,
+            heartbeat_timeout: Duration::from_secs(30),
+            max_memory: ByteSize::b(0),
+            max_lifetime: Duration::ZERO,
             max_request: 0,
             max_request_grace: None,
             task_max_request: 0,
@@ -193,9 +220,12 @@ impl ServerSettings {
     fn validate_durations(&self, found: &mut Vec<Invalid>) {
         let waits = [
             ("max_wait_time", self.max_wait_time, true),
+            ("pre_stop_delay", self.pre_stop_delay, true),
             ("guard_time", self.guard_time, true),
             ("start_timeout", self.start_timeout, false),
             ("task_timeout", self.task_timeout, false),
+            ("heartbeat_timeout", self.heartbeat_timeout, true),
+            ("max_lifetime", self.max_lifetime, true),
         ];
         for (key, value, zero) in waits {
             if value.is_zero() && !zero {
@@ -205,9 +235,19 @@ impl ServerSettings {
                 found.push(Invalid { key, reason: "must be at most 365days".into() });
             }
         }
+        // A loop that turns says so ten times a second.
+        let short = Duration::from_secs(1);
+        if !self.heartbeat_timeout.is_zero() && self.heartbeat_timeout < short {
+            let reason = "must be 0s (off) or at least 1s".into();
+            found.push(Invalid { key: "heartbeat_timeout", reason });
+        }
     }
 
     fn validate_sizes(&self, found: &mut Vec<Invalid>) {
+        if self.max_memory.0 != 0 && self.max_memory < ByteSize::mib(1) {
+            let reason = format!("must be 0 (off) or at least 1MiB, not {}B", self.max_memory.0);
+            found.push(Invalid { key: "max_memory", reason });
+        }
         let task = self.task_max_size;
         if task < ByteSize::b(1) || task > ByteSize::kib(128) {
             let reason = format!("must be from 1B to 128KiB, not {}B", task.0);
@@ -322,6 +362,12 @@ mod tests {
         assert_eq!(keys(|it| it.task_timeout = Duration::ZERO), ["task_timeout"]);
         assert_eq!(keys(|it| it.max_wait_time = Duration::ZERO), [""; 0]);
         assert_eq!(keys(|it| it.guard_time = Duration::MAX), ["guard_time"]);
+        assert_eq!(keys(|it| it.heartbeat_timeout = Duration::ZERO), [""; 0]);
+        assert_eq!(
+            keys(|it| it.heartbeat_timeout = Duration::from_millis(999)),
+            ["heartbeat_timeout"]
+        );
+        assert_eq!(keys(|it| it.max_memory = ByteSize::kib(64)), ["max_memory"]);
         assert_eq!(keys(|it| it.umask = Some("0027".into())), [""; 0]);
         for wrong in ["", "8", "1000", "+7", "0o27", "77777777777777777777"] {
             assert_eq!(keys(|it| it.umask = Some(wrong.into())), ["umask"], "{wrong}");

@@ -26,6 +26,12 @@ pub const TTIN: i32 = libc::SIGTTIN;
 pub const TTOU: i32 = libc::SIGTTOU;
 /// Cannot be refused.
 pub const KILL: i32 = libc::SIGKILL;
+/// Stands still until it is told to go on.
+pub const STOP: i32 = libc::SIGSTOP;
+/// Goes on.
+pub const CONT: i32 = libc::SIGCONT;
+/// Write beyond the longest file that is allowed (`RLIMIT_FSIZE`).
+pub const XFSZ: i32 = libc::SIGXFSZ;
 /// Write without a reader.
 pub const PIPE: i32 = libc::SIGPIPE;
 
@@ -149,7 +155,8 @@ impl AsFd for SignalFd {
 }
 
 /// All dispositions as after an exec from a quiet parent: default, but SIGPIPE ignored as Rust
-/// has it, and nothing blocked. For children, before they run anything else.
+/// has it, and SIGXFSZ, so that a log that may not grow is an error of that write and not the end
+/// of the process; and nothing blocked. For children, before they run anything else.
 pub fn reset_for_child() {
     for signal in 1..=libc::SIGRTMAX() {
         if signal == libc::SIGKILL || signal == libc::SIGSTOP {
@@ -158,7 +165,10 @@ pub fn reset_for_child() {
         // SAFETY: SIG_DFL and SIG_IGN run no code. Numbers that the C library keeps for itself
         // are refused, which changes nothing.
         unsafe {
-            libc::signal(signal, if signal == PIPE { libc::SIG_IGN } else { libc::SIG_DFL });
+            libc::signal(
+                signal,
+                if matches!(signal, PIPE | XFSZ) { libc::SIG_IGN } else { libc::SIG_DFL },
+            );
         }
     }
     change_mask(libc::SIG_SETMASK, &set_of(&[]));

@@ -34,7 +34,8 @@ pub(super) struct Closing {
     pub(super) shut: CancellationToken,
 }
 
-/// Between two attempts when there are no descriptors or memory for another connection.
+/// Out of descriptors or memory, a worker serves on those who are in, and accepts again when it can:
+/// clients wait in the kernel's queue (`backlog`) and are refused by nobody. Between two attempts when there are no descriptors or memory for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A handshake that takes longer than this is not waited for.
@@ -76,6 +77,8 @@ async fn serve(
     most: u64,
     closing: Closing,
 ) {
+    // Said once, and once more when it is over.
+    let mut exhausted = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -88,6 +91,10 @@ async fn serve(
             () = tokio::time::sleep(Duration::from_millis(5)),
                 if service.registry.counters().connections() >= most => continue,
         };
+        if exhausted && accepted.is_ok() {
+            exhausted = false;
+            tracing::info!("accepting on listener {name} again");
+        }
         match accepted {
             // Whoever was told that the reload is over may have connected since. The order to
             // drain is on its way, and decides who serves this one.
@@ -107,7 +114,10 @@ async fn serve(
             Ok(stream) => arrive(&service, &name, stream),
             Err(error) if is_client_gone(&error) => {}
             Err(error) => {
-                tracing::error!("cannot accept on listener {name}: {error}; trying again");
+                if !exhausted {
+                    tracing::error!("cannot accept on listener {name}: {error}; clients wait");
+                }
+                exhausted = true;
                 tokio::time::sleep(EXHAUSTED).await;
             }
         }

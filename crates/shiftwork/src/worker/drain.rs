@@ -19,6 +19,7 @@ use super::adopt::adopt;
 use super::connection::Service;
 use super::life::{DrainOrder, Life};
 use super::process::Running;
+use super::wear::Wear;
 
 /// How often counters are copied, and connections looked at.
 const SWEEP: Duration = Duration::from_millis(100);
@@ -56,6 +57,8 @@ where
             self.settings.server.max_request,
             self.settings.server.max_request_grace,
         );
+        let mut wear = Wear::of(&self.settings.server);
+        self.show_that_threads_turn();
         let expiry = open.service.http.sweep();
         let mut terminate = signal(SignalKind::terminate()).ok();
         let mut sweep = interval(SWEEP);
@@ -66,6 +69,10 @@ where
                 _ = sweep.tick() => {
                     registry.sweep(std::time::Instant::now(), expiry);
                     self.row.write(&registry);
+                    self.beat_alone();
+                    if let Some(reason) = wear.is_out() {
+                        self.retire(&reason);
+                    }
                     if retirement.is_due(registry.totals().requests) {
                         self.retire("max_request is reached");
                     }
@@ -262,7 +269,8 @@ where
 /// Stops accepting, and says to the connections what becomes of them.
 fn close_doors(open: &Open, registry: &Registry, order: &DrainOrder) {
     for (address, closing) in &open.closings {
-        if order.mode == DrainMode::Close || order.removed.contains(address) {
+        let close = order.mode == DrainMode::Close || order.removed.contains(address);
+        if close && !order.leave_doors {
             closing.shut.cancel();
         } else {
             closing.leave.cancel();

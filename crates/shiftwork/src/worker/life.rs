@@ -30,6 +30,8 @@ pub(super) struct DrainOrder {
     pub(super) max_wait: Duration,
     /// After that, until guarded work is cut.
     pub(super) guard: Duration,
+    /// Listening sockets are left with what waits in them, for whoever is next.
+    pub(super) leave_doors: bool,
 }
 
 impl DrainOrder {
@@ -43,6 +45,7 @@ impl DrainOrder {
             finish_queue: true,
             max_wait,
             guard,
+            leave_doors: std::env::var_os(shiftwork_supervisor::KEPT_LISTENERS).is_some(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod process;
 mod row;
 mod tasks;
 mod voice;
+mod wear;
 
 pub use asks::{AskError, ServerHandle};
 pub(crate) use process::{Birth, run};

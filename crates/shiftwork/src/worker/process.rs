@@ -12,7 +12,7 @@ use shiftwork_supervisor::protocol::wire;
 use shiftwork_supervisor::protocol::worker::{Begin, FromWorker, Resource, ToWorker};
 use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
-use shiftwork_sys::{fd, process};
+use shiftwork_sys::{fd, process, stack};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +72,7 @@ where
     identity::become_role(name, role, Some(begin.worker_id), Some(begin.generation));
     process::set_title(&format!("{name}: {title} (gen {})", begin.generation));
     crate::conn::panics::install();
+    stack::answer();
     let runtime = match build_runtime(settings.server.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -310,6 +311,7 @@ where
                     finish_queue,
                     max_wait: Duration::from_millis(max_wait_ms),
                     guard: Duration::from_millis(guard_ms),
+                    leave_doors: false,
                 };
                 if self.life.drain(order) == Step::Leave {
                     return None;

@@ -53,9 +53,9 @@ impl OwnRow {
         row.set_oldest_ms(totals.oldest.map_or(0, |age| {
             now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(0)).max(1)
         }));
-        row.set_heartbeat_ms(now);
     }
 
+    /// Shows that the loop turns: whoever watches wants to see another number every second.
     pub(super) fn beat(&self) {
         self.row().set_heartbeat_ms(monotonic_ms());
     }

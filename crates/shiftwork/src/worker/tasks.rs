@@ -16,6 +16,7 @@ use crate::task::{ClientOptions, Handlers, LoopOptions, TaskClient, TaskLoop};
 use super::drain::{limit, terminated};
 use super::life::Life;
 use super::process::Running;
+use super::wear::Wear;
 
 /// What this process was given of its queue.
 #[derive(Debug, Default)]
@@ -102,6 +103,8 @@ where
         self.voice.say(FromWorker::Serving);
         let mut terminate = signal(SignalKind::terminate()).ok();
         let mut beat = interval(BEAT);
+        let mut wear = Wear::of(&self.settings.server);
+        self.show_that_threads_turn();
         let mut deadline: Option<(Instant, Instant)> = None;
         let mut abandoned = false;
         loop {
@@ -125,14 +128,22 @@ where
                         }
                         let cut = Instant::now() + order.max_wait;
                         deadline = Some((cut, cut + order.guard));
-                        if order.finish_queue {
+                        if abandoned {
+                            // Workers that drain may have tasks to send yet; when the last one is
+                            // gone, the queue is closed.
+                        } else if order.finish_queue {
                             control.finish_queue();
                         } else {
                             control.stop_taking();
                         }
                     }
                 }
-                _ = beat.tick() => self.row.beat(),
+                _ = beat.tick() => {
+                    self.beat_alone();
+                    if let Some(reason) = wear.is_out() {
+                        self.retire(&reason);
+                    }
+                }
                 () = terminated(&mut terminate) => self.retire("TERM was received"),
                 () = sleep_until(cut_at), if deadline.is_some() => {
                     control.cut();

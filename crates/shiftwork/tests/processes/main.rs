@@ -8,19 +8,25 @@
 
 mod chaos;
 mod connections;
+mod containers;
 mod daemon;
 mod faults;
+mod kills;
+mod limits;
 mod manager;
 mod moves;
 mod privileges;
 mod reload;
+mod scarcity;
 mod settings;
 mod shop;
 mod signals;
 mod start;
 mod status;
 mod stop;
+mod stuck;
 mod support;
+mod systemd;
 mod tasks;
 mod terminal;
 mod upgrade;

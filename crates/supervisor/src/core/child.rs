@@ -80,6 +80,12 @@ pub struct Child {
     /// How it was told to drain, for the case that it has to be told again.
     #[serde(default)]
     pub order: Option<DrainOrder>,
+    /// When it is killed unless it is ready by then; None: somebody else minds that.
+    #[serde(default)]
+    pub ready_by: Option<Millis>,
+    /// It is stuck, and is killed at this time ([`Millis::MAX`]: it has been).
+    #[serde(default)]
+    pub stuck: Option<Millis>,
 }
 
 impl Child {
@@ -106,6 +112,7 @@ impl Child {
         let news = matches!(self.state, State::Forking | State::Starting);
         if news {
             self.state = State::Ready;
+            self.ready_by = None;
         }
         news
     }

@@ -98,8 +98,12 @@ pub enum Event {
     },
     /// Somebody wants a graceful stop.
     Stop,
+    /// Somebody wants the stop that was asked for to begin now, and, if it has, to end at once.
+    Hurry,
     /// Somebody wants a stop at once.
     Quit,
+    /// The master is gone: drain and leave.
+    MasterGone,
     /// A worker asks to be replaced.
     Retire {
         /// Which.
@@ -170,6 +174,11 @@ pub enum Event {
         child: ChildId,
         /// For the operator.
         reason: String,
+    },
+    /// The answer to [`Action::Look`].
+    Looked {
+        /// What the children that were asked about show: a number that changes while they turn.
+        beats: Vec<(ChildId, u64)>,
     },
     /// A worker accepts.
     Serving {
@@ -284,6 +293,16 @@ pub enum Action {
         /// For the log; None when it is of no interest.
         reason: Option<String>,
     },
+    /// Say what these children show of themselves: [`Event::Looked`].
+    Look {
+        /// Which.
+        children: Vec<ChildId>,
+    },
+    /// A child is stuck and will be killed: write down where it stands.
+    Inspect {
+        /// Which.
+        child: ChildId,
+    },
     /// Tell a template that nothing more is asked.
     ExitTemplate {
         /// Which.
@@ -320,6 +339,8 @@ pub enum Action {
         /// What.
         outcome: Outcome,
     },
+    /// The stop begins: no new connections are wanted from here on.
+    Stopping,
     /// Write a line to the log.
     Log {
         /// Whether it is a warning.

@@ -3,10 +3,10 @@
 use crate::protocol::template::Kind;
 use serde::{Deserialize, Serialize};
 
+use super::Core;
 use super::child::{Child, Purpose, State};
 use super::event::{Action, ChildId, Generation, Millis, Source};
 use super::generation::{GenerationState, Template};
-use super::{Core, Phase};
 
 /// A child that is to be forked in the place of one that died.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,7 @@ impl Core {
         }
         let id = self.next_child;
         self.next_child += 1;
+        let ready_by = (purpose != Purpose::Reload).then(|| self.now + self.patience(generation));
         self.children.insert(
             id,
             Child {
@@ -51,6 +52,8 @@ impl Core {
                 serving_since: None,
                 failure: None,
                 order: None,
+                ready_by,
+                stuck: None,
             },
         );
         self.out.push(Action::Fork { child: id, generation, kind, worker_id, queue });
@@ -91,9 +94,11 @@ impl Core {
 
     /// Executes the template of a living generation once more, from what the generation holds.
     pub(super) fn execute_again(&mut self, generation: Generation) {
+        let loaded_by = self.now + self.patience(generation);
         if let Some(state) = self.generations.get_mut(&generation) {
             state.template = Template::Starting;
             state.failure = None;
+            state.loaded_by = Some(loaded_by);
             self.out.push(Action::SpawnTemplate { generation, source: Source::Held });
         }
     }
@@ -136,34 +141,6 @@ impl Core {
             child.purpose = Purpose::Respawn;
             self.drain_replaced(of);
         }
-    }
-
-    /// A child asks to be replaced: a successor is forked, and drained is it when that serves.
-    pub(super) fn retire_asked(&mut self, id: ChildId, reason: &str) {
-        let Some(child) = self.children.get(&id) else { return };
-        if matches!(self.phase, Phase::Stopping(_)) {
-            return;
-        }
-        let succeeded =
-            |other: &Child| other.purpose == Purpose::Successor { of: id } && other.is_staying();
-        let planned = |it: &Respawn| it.purpose == Purpose::Successor { of: id };
-        if !child.is_serving()
-            || self.children.values().any(succeeded)
-            || self.respawns.iter().any(planned)
-        {
-            return;
-        }
-        let line = format!("{} retires: {reason}", child.name());
-        let respawn = Respawn {
-            due: self.now,
-            generation: child.generation,
-            queue: child.queue,
-            kind: child.kind,
-            worker_id: child.worker_id,
-            purpose: Purpose::Successor { of: id },
-        };
-        self.log(line);
-        self.respawns.push(respawn);
     }
 
     /// Numbers a new generation and has its release executed.

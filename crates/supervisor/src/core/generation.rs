@@ -44,6 +44,9 @@ pub struct GenerationState {
     pub failure: Option<String>,
     /// Deaths in a row of the template.
     pub deaths: Backoff,
+    /// When it is killed unless it is loaded by then; None: the reload minds that.
+    #[serde(default)]
+    pub loaded_by: Option<Millis>,
 }
 
 impl GenerationState {
@@ -56,6 +59,7 @@ impl GenerationState {
             hurried: false,
             failure: None,
             deaths: Backoff::default(),
+            loaded_by: None,
         }
     }
 

@@ -13,9 +13,11 @@ pub mod respawn;
 mod deaths;
 mod forks;
 mod hooks;
+mod pulse;
 mod reload;
 mod replace;
 mod retire;
+mod retirement;
 mod stop;
 mod take_up;
 mod templates;
@@ -81,10 +83,18 @@ pub struct Core {
     phase: Phase,
     waiting: Option<Request>,
     respawns: Vec<forks::Respawn>,
+    /// Who is to be replaced, in this order.
+    #[serde(default)]
+    retirements: Vec<retirement::Retirement>,
+    #[serde(skip)]
+    watch: pulse::Watch,
     #[serde(with = "crate::pairs")]
     backoffs: BTreeMap<(Generation, Kind, u32), Backoff>,
     draining: Vec<(Waiter, outcome::Outcome)>,
     greeted: bool,
+    /// When the stop begins that was asked for.
+    #[serde(default)]
+    stop_at: Option<Millis>,
     /// The settings of the first generation: master and manager go by these.
     started_with: Option<ServerSettings>,
     next_child: ChildId,
@@ -109,9 +119,12 @@ impl Core {
             phase: Phase::Idle,
             waiting: None,
             respawns: Vec::new(),
+            retirements: Vec::new(),
+            watch: pulse::Watch::default(),
             backoffs: BTreeMap::new(),
             draining: Vec::new(),
             greeted: false,
+            stop_at: None,
             started_with: None,
             next_child: 1,
             next_generation: 1,
@@ -133,8 +146,10 @@ impl Core {
             Event::NotReplaced { reason } => self.not_replaced(&reason),
             Event::MasterReplaced { result } => self.master_replaced(result),
             Event::Stop => self.stop_asked(),
+            Event::Hurry => self.hurry_asked(),
             Event::Quit => self.quit_asked(),
-            Event::Retire { child, reason } => self.retire_asked(child, &reason),
+            Event::MasterGone => self.stop_now(),
+            Event::Retire { child, reason } => self.retire_asked(child, reason),
             Event::Hello { generation, hello } => self.hello(generation, *hello),
             Event::Bound { generation } => self.bound(generation),
             Event::NotBound { generation, reason } => self.not_bound(generation, reason),
@@ -148,6 +163,7 @@ impl Core {
             Event::Ready { child } => self.ready(child),
             Event::Failed { child, reason } => self.failed(child, reason),
             Event::Serving { child } => self.serving(child),
+            Event::Looked { beats } => self.looked(beats),
             Event::Gone { child, ended, tasks_wait } => self.gone(child, ended, tasks_wait),
             Event::TakenUp { manager, planned, nameless } => {
                 self.taken_up(manager, planned, &nameless);
@@ -161,6 +177,8 @@ impl Core {
     /// Decides what follows from where everything stands.
     fn advance(&mut self) {
         self.pass_deadlines();
+        self.pass_stop_delay();
+        self.feel_pulses();
         match self.phase {
             Phase::Idle => self.begin_waiting(),
             Phase::Starting(_) => self.advance_starting(),
@@ -169,6 +187,8 @@ impl Core {
             Phase::Upgrading(_) => self.advance_upgrading(),
             Phase::Stopping(_) => self.advance_stopping(),
         }
+        self.bring_templates_back();
+        self.advance_retirements();
         self.fork_what_is_due();
         self.retire_generations();
         // A reload may wait for a generation that has just gone.
@@ -199,6 +219,10 @@ impl Core {
         let respawns = self.respawns.iter().filter_map(|it| self.respawn_due(it));
         let hooks = self.hooks.values().map(|hook| hook.deadline);
         let all = run.into_iter().chain(kills).chain(templates).chain(respawns).chain(hooks);
+        let all = all
+            .chain(self.stop_at)
+            .chain(self.next_pulse())
+            .chain(self.templates_due().map(|(_, at)| at));
         // What was killed already has no deadline any more.
         all.filter(|due| *due < Millis::MAX).min()
     }

@@ -8,7 +8,7 @@ use super::child::{DrainOrder, State};
 use super::event::{Action, ChildId, Grace, Millis};
 use super::generation::Template;
 use super::outcome::Verdict;
-use super::{Core, Phase};
+use super::{Core, Phase, millis};
 
 /// Beyond its deadlines a process has this long to log what it cut and to exit.
 pub(super) const LAST_WORDS: Millis = 2_000;
@@ -45,13 +45,42 @@ impl Stop {
 }
 
 impl Core {
-    /// Finish what is in hand, then leave.
+    /// Finish what is in hand, then leave; but first go on as before for `pre_stop_delay`, so that
+    /// balancers learn of it.
     pub(super) fn stop_asked(&mut self) {
-        if matches!(self.phase, Phase::Stopping(_)) {
+        if self.is_stopping() || self.stop_at.is_some() {
             return;
         }
-        let grace = self.grace_of(self.generation());
-        self.begin_stop(grace);
+        let delay = self.settings().map_or(0, |it| millis(it.pre_stop_delay));
+        if delay == 0 {
+            self.stop_now();
+        } else {
+            self.log(format!("stopping in {delay} ms (pre_stop_delay), serving until then"));
+            self.stop_at = Some(self.now + delay);
+        }
+    }
+
+    /// The delay is over.
+    pub(super) fn stop_now(&mut self) {
+        if !self.is_stopping() {
+            let grace = self.grace_of(self.generation());
+            self.begin_stop(grace);
+        }
+    }
+
+    /// Asked once more: no more delay, or no more grace.
+    pub(super) fn hurry_asked(&mut self) {
+        if self.stop_at.is_some() {
+            self.stop_now();
+        } else {
+            self.quit_asked();
+        }
+    }
+
+    pub(super) fn pass_stop_delay(&mut self) {
+        if self.stop_at.is_some_and(|at| at <= self.now) {
+            self.stop_now();
+        }
     }
 
     /// Leave now: what is in hand is cut and logged.
@@ -65,6 +94,8 @@ impl Core {
     }
 
     fn begin_stop(&mut self, grace: Grace) {
+        self.stop_at = None;
+        self.out.push(Action::Stopping);
         self.log(if grace.max_wait == 0 { "stopping at once" } else { "stopping" });
         self.abandon_reloads();
         self.respawns.clear();

@@ -24,6 +24,7 @@ impl Core {
         }
         self.repeat_to_templates();
         self.repeat_to_children();
+        self.repeat_kills();
         self.repeat_commits();
         self.repeat_exit();
     }

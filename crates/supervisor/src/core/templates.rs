@@ -1,9 +1,11 @@
 //! What templates say, and how they end.
 
+use std::collections::BTreeSet;
+
 use crate::protocol::template::{Formats, Hello, HookName};
 use crate::slab_format;
 
-use super::event::{Action, Ended, Generation};
+use super::event::{Action, Ended, Generation, Millis};
 use super::generation::Template;
 use super::{Core, Phase};
 
@@ -86,6 +88,7 @@ impl Core {
             return;
         }
         state.template = Template::Loaded;
+        state.loaded_by = None;
         state.deaths = super::Backoff::default();
         if let Phase::Starting(run) = &mut self.phase
             && run.generation == generation
@@ -116,6 +119,7 @@ impl Core {
         let was = state.template;
         let wait = state.deaths.died(None);
         state.template = Template::Gone { retry_at: self.now + wait };
+        state.loaded_by = None;
         let failure = state.failure.take();
         let said = match (was, failure) {
             (_, Some(failure)) => failure,
@@ -138,12 +142,26 @@ impl Core {
         for child in orphans {
             self.not_forked(child, "the template is gone".into());
         }
-        if expected {
-            return;
-        }
-        // An idle template is missed only at the next death; have it back before that.
-        let needed = self.workers == Some(generation) || self.tasks == Some(generation);
-        if needed && wait == 0 && !matches!(self.phase, Phase::Stopping(_)) {
+    }
+
+    /// When templates come back that are gone: an idle one is missed only at the next death of a
+    /// worker, and is there again before that.
+    pub(super) fn templates_due(&self) -> impl Iterator<Item = (Generation, Millis)> {
+        let stopping = self.is_stopping();
+        let needed = [self.workers, self.tasks].into_iter().flatten().filter(move |_| !stopping);
+        needed.filter_map(|generation| match self.generations.get(&generation)?.template {
+            Template::Gone { retry_at } => Some((generation, retry_at)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn bring_templates_back(&mut self) {
+        let due: BTreeSet<Generation> = self
+            .templates_due()
+            .filter(|(_, at)| *at <= self.now)
+            .map(|(generation, _)| generation)
+            .collect();
+        for generation in due {
             self.execute_again(generation);
         }
     }

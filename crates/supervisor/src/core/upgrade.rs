@@ -58,7 +58,7 @@ impl Core {
             request,
             began: self.now,
             stage: Stage::Probing,
-            deadline: self.now + self.patience(),
+            deadline: self.now + self.stage_time(),
         });
         self.report_upgrade("probing");
         self.out.push(Action::Probe);
@@ -151,7 +151,7 @@ impl Core {
         self.phase = Phase::Idle;
     }
 
-    fn patience(&self) -> Millis {
+    fn stage_time(&self) -> Millis {
         self.settings().map_or(PATIENCE, |it| super::millis(it.start_timeout).min(PATIENCE))
     }
 
@@ -160,7 +160,7 @@ impl Core {
     }
 
     fn enter(&mut self, stage: Stage, name: &str) {
-        let deadline = self.now + self.patience();
+        let deadline = self.now + self.stage_time();
         if let Phase::Upgrading(upgrade) = &mut self.phase {
             upgrade.stage = stage;
             upgrade.deadline = deadline;

@@ -47,6 +47,8 @@ impl Manager {
                 self.drain(child, mode, finish_queue, grace);
             }
             Action::Kill { child, reason } => self.kill(child, reason),
+            Action::Look { children } => self.look(children),
+            Action::Inspect { child } => self.inspect(child),
             Action::ExitTemplate { generation } => {
                 self.tell_template(generation, &ToTemplate::Exit);
             }
@@ -71,6 +73,7 @@ impl Manager {
                 tracing::info!("stepping down: a manager of the old program takes up");
                 self.exit = Some(0);
             }
+            Action::Stopping => self.tell_master(&FromManager::Stopping, Vec::new()),
             Action::Finish { tickets, outcome } => self.finish(tickets, outcome),
             Action::Log { warning: true, text } => tracing::warn!("{text}"),
             Action::Log { warning: false, text } => tracing::info!("{text}"),
@@ -105,7 +108,9 @@ impl Manager {
     fn commit(&mut self, generation: Generation, scope: Scope) {
         let Some(release) = self.releases.get(&generation) else { return };
         self.snapshot = release.snapshot.clone();
-        self.tell_master(&FromManager::Commit { generation, scope }, Vec::new());
+        let delays_stop = self.core.settings().is_some_and(|it| !it.pre_stop_delay.is_zero());
+        let message = FromManager::Commit { generation, scope, delays_stop };
+        self.tell_master(&message, Vec::new());
         if scope == Scope::All {
             // Nothing is forked from older generations any more; what they still accept on, their
             // workers hold themselves until they have emptied it.

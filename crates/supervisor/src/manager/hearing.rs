@@ -67,7 +67,8 @@ impl Manager {
                 Heard::End => {
                     tracing::error!("the master is gone: draining everything, then leaving");
                     self.listeners.clear();
-                    self.take(Event::Stop);
+                    self.leave_listeners();
+                    self.take(Event::MasterGone);
                     self.watch_orphans();
                     // Its end of the line stays readable for ever; nothing more comes from it.
                     if let Ok((ours, theirs)) = Channel::pair() {
@@ -82,6 +83,25 @@ impl Manager {
         }
     }
 
+    /// If somebody keeps the listening sockets for the next server, workers are to leave them as they
+    /// are, and not to empty them: as if nobody were there any more to give them orders.
+    fn leave_listeners(&mut self) {
+        if std::env::var_os(crate::KEPT_LISTENERS).is_none() {
+            return;
+        }
+        let workers: Vec<ChildId> = self
+            .core
+            .children()
+            .filter(|it| it.kind == crate::protocol::template::Kind::Worker)
+            .map(|it| it.id)
+            .collect();
+        for child in workers {
+            if let Some(process) = self.processes.children.get_mut(&child) {
+                process.line = None;
+            }
+        }
+    }
+
     pub(super) fn master_said(&mut self, message: ToManager, mut fds: Vec<OwnedFd>) {
         match message {
             ToManager::Verb { ticket, verb } => match verb {
@@ -92,6 +112,7 @@ impl Manager {
                     self.take(Event::Upgrade { ticket, overrides, until });
                 }
                 Verb::Stop => self.take(Event::Stop),
+                Verb::Hurry => self.take(Event::Hurry),
                 Verb::Quit => self.take(Event::Quit),
                 Verb::Status => self.send_status(ticket),
             },

@@ -4,6 +4,7 @@
 mod children;
 mod effects;
 mod hearing;
+mod inspect;
 mod orphans;
 mod output;
 mod process;

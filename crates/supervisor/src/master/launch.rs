@@ -12,8 +12,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shiftwork_sys::daemon::{self, Detached};
 use shiftwork_sys::lock::{self, PidError, PidFile};
+use shiftwork_sys::notify::{self, Told};
 use shiftwork_sys::process;
-use shiftwork_sys::signal::SignalFd;
+use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::wait::{Interest, Poller};
@@ -28,9 +29,11 @@ use crate::protocol::wire;
 use crate::settings::ServerSettings;
 
 use super::Master;
+use super::activation::{self, Given};
 use super::control::Control;
 use super::kept::Kept;
 use super::moves::Moves;
+use super::notify::Notify;
 use super::signals::{self, Ears};
 use super::succession::Succession;
 use super::vault::Vault;
@@ -84,6 +87,26 @@ fn failure(reason: &str, output: &str) -> serde_json::Value {
     serde_json::json!({ "outcome": "failed", "reason": reason, "output": output })
 }
 
+/// What a service manager has given to this process.
+struct Service {
+    told: Told,
+    given: Vec<Given>,
+}
+
+impl Service {
+    /// Taken first of all: in the background the pid that it was meant for is another's.
+    fn take() -> Self {
+        let (told, given) = (notify::told(), activation::take());
+        if told.store > 0 || !given.is_empty() {
+            process::set_variable(crate::KEPT_LISTENERS, "1");
+        } else {
+            // Another server's, of which this one is a child.
+            process::remove_variable(crate::KEPT_LISTENERS);
+        }
+        Self { told, given }
+    }
+}
+
 /// Why a start has failed before there was a manager.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -105,6 +128,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 }
 
 fn begin(start: Start) -> Result<u8, StartError> {
+    let service = Service::take();
     let places = &start.places;
     let terminal = !start.settings.daemonize && daemon::has_terminal();
     umask::set(start.settings.umask.as_deref().and_then(|it| u32::from_str_radix(it, 8).ok()));
@@ -139,7 +163,7 @@ fn begin(start: Start) -> Result<u8, StartError> {
             return Ok(1);
         }
     }
-    match serve(&start, pid_file, log, launcher, terminal) {
+    match serve(&start, service, pid_file, log, launcher, terminal) {
         Ok(code) => Ok(code),
         Err((mut launcher, error)) => {
             launcher.failed(&error.to_string(), "", 1);
@@ -165,12 +189,13 @@ fn leave_terminal(
 /// Makes the vault, forks the manager, and hears signals and commands until the end.
 fn serve(
     start: &Start,
+    service: Service,
     pid_file: PidFile,
     log: Option<OwnedFd>,
     launcher: Launcher,
     terminal: bool,
 ) -> Result<u8, (Launcher, StartError)> {
-    let mut master = match make(start, pid_file, log, terminal) {
+    let mut master = match make(start, service, pid_file, log, terminal) {
         Ok(master) => master,
         Err(error) => return Err((launcher, error)),
     };
@@ -193,6 +218,7 @@ pub(super) fn leave(mut master: Master, code: u8) -> u8 {
     if let Some(pid) = master.succession.pid {
         process::wait_for(pid);
     }
+    master.vault.give_back();
     master.control.close();
     master.pid_file.remove();
     if code == 0 {
@@ -203,6 +229,7 @@ pub(super) fn leave(mut master: Master, code: u8) -> u8 {
 
 fn make(
     start: &Start,
+    service: Service,
     mut pid_file: PidFile,
     log: Option<OwnedFd>,
     terminal: bool,
@@ -212,6 +239,8 @@ fn make(
     if let Err(error) = limits::raise_open_files(None) {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
+    // A log that may not grow any more costs its lines, and not the server.
+    signal::ignore(&[signal::XFSZ]);
     let signals = SignalFd::new(&signals::all()).map_err(system("cannot receive signals"))?;
     let pid = std::process::id().cast_signed();
     pid_file.write(pid).map_err(path("cannot write the pid file", &places.pid_file))?;
@@ -239,7 +268,8 @@ fn make(
         moves: Moves::default(),
         pid_file,
         control,
-        vault: Vault::default(),
+        vault: Vault::new(service.given, service.told.store > 0),
+        notify: Notify::new(&service.told),
         ears: Ears::new(terminal),
         signals,
         succession,
@@ -248,6 +278,7 @@ fn make(
         executable,
         replacing: false,
         launcher: Launcher::silent(),
+        delays_stop: false,
         daemon,
         slab,
         log,

@@ -1,6 +1,7 @@
 //! The master: the process that the user knows by its pid. It holds what must outlive everything
 //! else, hears signals and commands, and runs no application code.
 
+mod activation;
 mod control;
 #[cfg(test)]
 mod documented;
@@ -8,6 +9,7 @@ mod door;
 mod kept;
 mod launch;
 mod moves;
+mod notify;
 mod signals;
 pub mod state;
 mod succession;
@@ -40,6 +42,7 @@ use control::Control;
 use kept::Kept;
 use launch::Launcher;
 use moves::Moves;
+use notify::Notify;
 use signals::{Asked, Ears};
 use succession::Succession;
 use vault::Vault;
@@ -61,6 +64,8 @@ struct Master {
     pid_file: PidFile,
     control: Control,
     vault: Vault,
+    /// The service manager.
+    notify: Notify,
     ears: Ears,
     signals: SignalFd,
     succession: Succession,
@@ -72,6 +77,8 @@ struct Master {
     /// Whether to become the program that was kept.
     replacing: bool,
     launcher: Launcher,
+    /// Whether a stop that is asked for does not begin at once.
+    delays_stop: bool,
     daemon: bool,
     slab: Slab,
     log: OwnedFd,
@@ -111,12 +118,14 @@ impl Master {
             self.control.pass_deadlines();
             self.pass_succession();
             self.pass_abandoned_deadline();
+            self.notify.pass();
         }
     }
 
     fn wait(&mut self) -> io::Result<Vec<Source>> {
         let due = self.control.next_deadline().into_iter();
-        let due = due.chain(self.abandoned).chain(self.succession.due()).min();
+        let due = due.chain(self.abandoned).chain(self.succession.due());
+        let due = due.chain(self.notify.due()).min();
         let timeout = due.map(|due| Duration::from_millis(due.saturating_sub(monotonic_ms())));
         let mut poller = Poller::new();
         poller.add(Source::Signals, self.signals.as_fd(), Interest::READ);
@@ -189,8 +198,19 @@ impl Master {
     }
 
     fn ask_manager(&mut self, ticket: Option<Ticket>, verb: Verb) {
-        if matches!(verb, Verb::Stop | Verb::Quit) {
-            self.vault.hide_unix_files();
+        match verb {
+            Verb::Stop => {
+                self.notify.stopping();
+                if !self.delays_stop {
+                    self.vault.hide_unix_files();
+                }
+            }
+            Verb::Hurry | Verb::Quit => {
+                self.notify.stopping();
+                self.vault.hide_unix_files();
+            }
+            Verb::Reload { .. } | Verb::Upgrade { .. } => self.notify.reloading(),
+            Verb::Status => {}
         }
         if self.abandoned.is_some() {
             if let Some(ticket) = ticket {
@@ -226,15 +246,20 @@ impl Master {
                     }
                 }
             }
-            FromManager::Commit { generation, scope } => {
+            FromManager::Commit { generation, scope, delays_stop } => {
+                self.delays_stop = delays_stop;
                 let listeners = scope == crate::core::event::Scope::All;
                 self.vault.commit(generation, listeners);
                 self.move_files(generation);
+                if listeners {
+                    self.have_listeners_kept();
+                }
             }
             FromManager::Forget { generation } => {
                 self.vault.forget(generation);
                 self.moves.forget(generation);
                 self.kept.forget(generation);
+                self.have_listeners_kept();
             }
             FromManager::Keep { what } => self.kept.keep(what, fds),
             FromManager::LetGo { what } => self.kept.let_go(what),
@@ -248,6 +273,7 @@ impl Master {
             FromManager::Finish { ticket: START, outcome } => self.started(&outcome),
             FromManager::Finish { ticket, outcome } => {
                 self.succession.answered(ticket);
+                self.reloaded(&outcome);
                 self.control.answer(ticket, &Response::Outcome(outcome));
             }
             FromManager::Status { ticket } => {
@@ -257,6 +283,10 @@ impl Master {
                 }
             }
             FromManager::Signal { signo } => self.signalled(signo),
+            FromManager::Stopping => {
+                self.notify.stopping();
+                self.vault.hide_unix_files();
+            }
             FromManager::Stopped { code } => {
                 self.leave = Some(Leave::with(code));
             }
@@ -313,9 +343,41 @@ impl Master {
     /// The first generation serves, or has failed: whoever typed the command is told.
     fn started(&mut self, outcome: &Outcome) {
         if outcome.outcome == Verdict::Committed {
+            // In the background this is not the process that was started.
+            let pid = self.daemon.then(|| std::process::id().cast_signed());
+            self.notify.ready(&format!("generation {} serves", outcome.generation), pid);
             self.launcher.ready(&self.vault.addresses());
         } else {
+            self.notify.status(&format!("it has not started: {}", outcome.reason));
             self.launcher.failed(&outcome.reason, &outcome.output, 1);
+        }
+    }
+
+    /// A reload is over; the service manager is told when none is under way any more.
+    fn reloaded(&mut self, outcome: &Outcome) {
+        if !self.notify.is_reloading() || self.succession.is_reloading() {
+            return;
+        }
+        let generation = outcome.generation;
+        let status = match outcome.outcome {
+            Verdict::Committed => format!("generation {generation} serves"),
+            _ => format!("generation {generation} serves on: {}", outcome.reason),
+        };
+        self.notify.ready(&status, None);
+    }
+
+    /// The service manager keeps all listeners there are, and no others.
+    fn have_listeners_kept(&mut self) {
+        let mut names = std::collections::BTreeSet::new();
+        for (name, sockets) in self.vault.keepable() {
+            names.insert(name.to_owned());
+            if let Err(error) = self.notify.store(name, sockets.iter()) {
+                tracing::error!("listeners cannot be given to be kept: {error}");
+            }
+        }
+        self.notify.keep_stored(&names);
+        for name in self.vault.let_unwanted_go().difference(&names) {
+            self.notify.forget_stored(name);
         }
     }
 

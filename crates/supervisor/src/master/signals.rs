@@ -78,7 +78,7 @@ impl Ears {
                     Some(Asked::Verb(Verb::Stop))
                 }
                 Some(first) if now.saturating_sub(first) >= SECOND_TERM => {
-                    Some(Asked::Verb(Verb::Quit))
+                    Some(Asked::Verb(Verb::Hurry))
                 }
                 Some(_) => None,
             },
@@ -112,7 +112,7 @@ mod tests {
         let mut ears = Ears::new(false);
         assert_eq!(verb(ears.hear(signal::TERM, 5_000)), Some(Verb::Stop));
         assert_eq!(ears.hear(signal::INT, 5_999), None);
-        assert_eq!(verb(ears.hear(signal::INT, 6_000)), Some(Verb::Quit));
+        assert_eq!(verb(ears.hear(signal::INT, 6_000)), Some(Verb::Hurry));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::places::Places;
 use crate::protocol::master::{Keepsake, Seed, Verb};
 use crate::versions;
 
+use super::notify::NotifyState;
+
 /// The outer part.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Envelope {
@@ -37,6 +39,8 @@ pub struct MasterState {
     #[serde(default)]
     pub(super) moves: BTreeMap<Generation, Places>,
     pub(super) daemon: bool,
+    #[serde(default)]
+    pub(super) delays_stop: bool,
     pub(super) pid_file: (Passed, PathBuf),
     pub(super) slab: Passed,
     pub(super) log: Passed,
@@ -45,6 +49,8 @@ pub struct MasterState {
     pub(super) vault: VaultState,
     pub(super) succession: SuccessionState,
     pub(super) kept: Vec<(Keepsake, Vec<Passed>)>,
+    #[serde(default)]
+    pub(super) notify: NotifyState,
 }
 
 /// What has been heard.
@@ -80,6 +86,17 @@ pub struct ClientState {
 pub struct VaultState {
     pub(super) listeners: BTreeMap<String, HeldState>,
     pub(super) committed: Option<Generation>,
+    #[serde(default)]
+    pub(super) given: Vec<GivenState>,
+    #[serde(default)]
+    pub(super) keeps: bool,
+}
+
+/// A socket that the service manager has passed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct GivenState {
+    pub(super) name: String,
+    pub(super) socket: Passed,
 }
 
 /// The sockets of one address.
@@ -91,6 +108,12 @@ pub struct HeldState {
     pub(super) wanted: BTreeMap<Generation, u32>,
     /// The file of a Unix socket.
     pub(super) file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) listener: String,
+    #[serde(default)]
+    pub(super) kept: String,
+    #[serde(default)]
+    pub(super) activated: usize,
 }
 
 /// The manager, seen from above.

@@ -105,6 +105,12 @@ impl Succession {
         }
     }
 
+    /// Whether a reload was asked for and is not over.
+    pub(super) fn is_reloading(&self) -> bool {
+        let reload = |it: &Verb| matches!(it, Verb::Reload { .. } | Verb::Upgrade { .. });
+        self.open.values().any(reload)
+    }
+
     /// It is answered.
     pub(super) fn answered(&mut self, ticket: Ticket) {
         self.open.remove(&ticket);
@@ -245,6 +251,7 @@ impl Master {
 
     /// Without a manager nothing can be replaced: what lives drains, then the server ends.
     fn abandon(&mut self) {
+        self.notify.stopping();
         self.vault = super::Vault::default();
         self.kept = super::Kept::default();
         self.succession.due = None;

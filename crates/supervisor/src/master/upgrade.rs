@@ -23,6 +23,7 @@ use super::control::Control;
 use super::kept::Kept;
 use super::launch::{Launcher, leave};
 use super::moves::Moves;
+use super::notify::Notify;
 use super::signals::{self, Ears};
 use super::state::{Envelope, MasterState};
 use super::succession::Succession;
@@ -38,6 +39,7 @@ impl Master {
             places: self.places.clone(),
             moves: self.moves.wanted.clone(),
             daemon: self.daemon,
+            delays_stop: self.delays_stop,
             pid_file: (passing.add(&self.pid_file)?, self.pid_file.path().to_owned()),
             slab: passing.add(&self.slab)?,
             log: passing.add(&self.log)?,
@@ -46,6 +48,7 @@ impl Master {
             vault: self.vault.describe(&mut passing)?,
             succession: self.succession.describe(&mut passing)?,
             kept: self.kept.describe(&mut passing)?,
+            notify: self.notify.describe(),
         };
         let envelope = Envelope {
             version: versions::NEWEST,
@@ -99,6 +102,7 @@ impl Master {
             moves: Moves::restore(state.moves),
             control: Control::restore(state.control)?,
             vault: Vault::restore(state.vault)?,
+            notify: Notify::restore(state.notify),
             ears: Ears::restore(&state.ears),
             signals: SignalFd::new(&signals::all())?,
             succession: Succession::restore(state.succession)?,
@@ -107,6 +111,7 @@ impl Master {
             executable: fd::own_executable()?,
             replacing: false,
             launcher: Launcher::silent(),
+            delays_stop: state.delays_stop,
             daemon: state.daemon,
             slab: Slab::open(state.slab.take()?)?,
             log: state.log.take()?,

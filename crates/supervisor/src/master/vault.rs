@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use shiftwork_sys::listen::{self, Address, SocketFile};
 
@@ -10,7 +10,8 @@ use crate::core::event::Generation;
 use crate::passing::Passing;
 use crate::protocol::template::ListenerSpec;
 
-use super::state::{HeldState, VaultState};
+use super::activation::{Given, is_activated, kept_name, take_for};
+use super::state::{GivenState, HeldState, VaultState};
 use super::upgrade::take_all;
 
 /// A duplicate of a listening socket, on its way to the manager.
@@ -37,6 +38,12 @@ struct Held {
     wanted: BTreeMap<Generation, u32>,
     /// Removes the file of a Unix socket when it is dropped.
     file: Option<SocketFile>,
+    /// The name of the listener when it was bound.
+    listener: String,
+    /// By what name a service manager keeps the sockets.
+    kept: String,
+    /// How many of them, from the first on, it has opened itself.
+    activated: usize,
 }
 
 /// What the master holds for good.
@@ -46,9 +53,19 @@ pub struct Vault {
     listeners: BTreeMap<String, Held>,
     /// The generation in force.
     committed: Option<Generation>,
+    /// Sockets that the service manager has passed and no listener wants yet.
+    given: Vec<Given>,
+    /// Whether the service manager keeps sockets over the death of this process.
+    keeps: bool,
 }
 
 impl Vault {
+    /// One that listeners can find given sockets in. `keeps`: whether the service manager keeps
+    /// sockets over the death of this process.
+    pub fn new(given: Vec<Given>, keeps: bool) -> Self {
+        Self { given, keeps, ..Self::default() }
+    }
+
     /// Binds what is new among a generation's addresses, and gives duplicates of all sockets. If
     /// one address fails, what was bound for the others is let go again.
     ///
@@ -89,18 +106,18 @@ impl Vault {
         let slots = if address.is_unix() { 1 } else { slots };
         match self.listeners.get_mut(&key(spec)) {
             Some(held) => {
-                let more = slots.saturating_sub(held.sockets.len() as u32);
-                if more > 0 {
-                    let first = held.sockets.first().ok_or("no socket is held")?;
-                    let added =
-                        listen::add_slots(first, more as usize).map_err(|it| it.to_string())?;
-                    held.sockets.extend(added);
-                }
+                held.add_slots(slots, self.keeps)?;
                 held.wanted.insert(generation, slots);
             }
             None => {
-                let sockets =
-                    listen::bind(&address, slots as usize).map_err(|error| error.to_string())?;
+                let taken = take_for(&mut self.given, spec, &address);
+                let passed = taken.sockets.len() as u32;
+                let sockets = match taken.sockets {
+                    none if none.is_empty() => {
+                        listen::bind(&address, slots as usize).map_err(|error| error.to_string())?
+                    }
+                    sockets => sockets,
+                };
                 let real = sockets
                     .first()
                     .ok_or_else(|| io::Error::other("no socket was made"))
@@ -108,7 +125,24 @@ impl Vault {
                     .map_err(|error| error.to_string())?;
                 let wanted = BTreeMap::from([(generation, slots)]);
                 let file = address.unix_path().map(SocketFile::remember);
-                let held = Held { sockets, real, used: 0, wanted, file };
+                let kept = kept_name(&spec.name, &real);
+                let activated = taken.activated;
+                if activated > 0 && real != address.to_string() {
+                    tracing::info!("listener {} is at {real}, as it was given", spec.name);
+                }
+                let mut held = Held {
+                    sockets,
+                    real,
+                    // In the queues of kept sockets somebody may wait.
+                    used: passed,
+                    wanted,
+                    // Whoever has opened it removes it.
+                    file: file.filter(|_| activated == 0),
+                    listener: spec.name.clone(),
+                    kept,
+                    activated,
+                };
+                held.add_slots(slots, self.keeps)?;
                 self.listeners.insert(key(spec), held);
             }
         }
@@ -117,9 +151,11 @@ impl Vault {
 
     fn duplicates(&self, spec: &ListenerSpec, slots: u32) -> io::Result<Vec<Handed>> {
         let Some(held) = self.listeners.get(&key(spec)) else { return Ok(Vec::new()) };
-        (0..)
-            .zip(&held.sockets)
-            .take_while(|(slot, _)| *slot < slots.max(held.used))
+        let unix = held.real.starts_with("unix:");
+        let all = if unix { held.sockets.len() as u32 } else { slots.max(held.used) };
+        (0..all)
+            // Fewer sockets than slots: one that was opened by somebody else is shared.
+            .filter_map(|slot| Some((slot, held.sockets.get(slot as usize % held.sockets.len())?)))
             .map(|(slot, socket)| {
                 Ok(Handed {
                     name: spec.name.clone(),
@@ -170,10 +206,18 @@ impl Vault {
                 used: held.used,
                 wanted: held.wanted.clone(),
                 file: held.file.as_ref().map(|it| it.path().to_owned()),
+                listener: held.listener.clone(),
+                kept: held.kept.clone(),
+                activated: held.activated,
             };
             listeners.insert(key.clone(), state);
         }
-        Ok(VaultState { listeners, committed: self.committed })
+        let given = self
+            .given
+            .iter()
+            .map(|it| Ok(GivenState { name: it.name.clone(), socket: passing.add(&it.socket)? }));
+        let given = given.collect::<io::Result<_>>()?;
+        Ok(VaultState { listeners, committed: self.committed, given, keeps: self.keeps })
     }
 
     /// Goes on from there.
@@ -189,10 +233,43 @@ impl Vault {
                 used: held.used,
                 wanted: held.wanted,
                 file: held.file.as_deref().map(SocketFile::remember),
+                listener: held.listener,
+                kept: held.kept,
+                activated: held.activated,
             };
             listeners.insert(key, held);
         }
-        Ok(Self { listeners, committed: state.committed })
+        let given = state.given.into_iter();
+        let given = given.map(|it| Ok(Given { name: it.name, socket: it.socket.take()? }));
+        let given = given.collect::<io::Result<_>>()?;
+        Ok(Self { listeners, committed: state.committed, given, keeps: state.keeps })
+    }
+
+    /// What a service manager shall keep: by name, all sockets of an address but those that it has
+    /// opened itself.
+    pub fn keepable(&self) -> impl Iterator<Item = (&str, &[OwnedFd])> {
+        let held = self.listeners.values().filter(|_| self.keeps);
+        held.map(|it| (it.kept.as_str(), it.sockets.get(it.activated..).unwrap_or_default()))
+            .filter(|(name, sockets)| !name.is_empty() && !sockets.is_empty())
+    }
+
+    /// The names of given sockets that no listener has wanted and that were not opened for one:
+    /// their addresses are not this server's any more. Lets them go.
+    pub fn let_unwanted_go(&mut self) -> BTreeSet<String> {
+        let (opened, unwanted): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.given).into_iter().partition(is_activated);
+        self.given = opened;
+        unwanted.into_iter().map(|it| it.name).collect()
+    }
+
+    /// What the service manager has opened goes back to it with its door open, after a stop has
+    /// closed it: somebody else, or a next start, may serve it.
+    pub fn give_back(&self) {
+        for held in self.listeners.values() {
+            for socket in held.sockets.iter().take(held.activated) {
+                listen::accept_new(socket.as_fd());
+            }
+        }
     }
 
     /// The addresses that are held, real ports and all, sorted.
@@ -209,7 +286,41 @@ impl Vault {
     }
 
     fn keep(&mut self, mut wanted: impl FnMut(&mut Held) -> bool) {
-        self.listeners.retain(|_, held| wanted(held));
+        let given = &mut self.given;
+        self.listeners.retain(|_, held| {
+            let stays = wanted(held);
+            if !stays {
+                // What the service manager has opened can be wanted again.
+                let opened = held.sockets.drain(..held.activated.min(held.sockets.len()));
+                let name = &held.listener;
+                given.extend(opened.map(|socket| Given { name: name.clone(), socket }));
+            }
+            stays
+        });
+    }
+}
+
+impl Held {
+    /// Joins sockets for more slots. One that was opened by somebody else is shared by all slots
+    /// instead, if nobody would keep what waits at its siblings, or if it is another user's.
+    fn add_slots(&mut self, slots: u32, keeps: bool) -> Result<(), String> {
+        let more = slots.saturating_sub(self.sockets.len() as u32);
+        if more == 0 || (self.activated > 0 && !keeps) {
+            return Ok(());
+        }
+        let first = self.sockets.first().ok_or("no socket is held")?;
+        let joined = match self.activated {
+            0 => listen::add_slots(first, more as usize),
+            _ => listen::join(first, more as usize),
+        };
+        match joined {
+            Ok(added) => self.sockets.extend(added),
+            Err(error) if self.activated > 0 => {
+                tracing::info!("{}: the one socket given for it is shared ({error})", self.real);
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        Ok(())
     }
 }
 

@@ -99,8 +99,10 @@ pub enum Verb {
         /// When to answer.
         until: Until,
     },
-    /// Finish what is in hand, then leave.
+    /// Finish what is in hand, then leave; after `pre_stop_delay`.
     Stop,
+    /// It was asked for a second time: the delay is over; if it was already, leave now.
+    Hurry,
     /// Leave now.
     Quit,
     /// Tell how things are.
@@ -216,6 +218,9 @@ pub enum FromManager {
         generation: Generation,
         /// For what; listeners are let go only with [`Scope::All`].
         scope: Scope,
+        /// Whether a stop that is asked for does not begin at once.
+        #[serde(default)]
+        delays_stop: bool,
     },
     /// Nothing of this generation lives.
     Forget {
@@ -241,6 +246,9 @@ pub enum FromManager {
         /// Who asked.
         ticket: Ticket,
     },
+    /// The stop begins: what was asked for has waited for `pre_stop_delay`, or a worker's
+    /// application has asked.
+    Stopping,
     /// The manager's own pid was sent a signal: a request to its parent.
     Signal {
         /// Which.

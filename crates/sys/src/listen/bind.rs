@@ -93,6 +93,15 @@ pub fn add_slots(first: &OwnedFd, more: usize) -> io::Result<Vec<OwnedFd>> {
         .collect()
 }
 
+/// As [`add_slots`], for a socket that another process has made, perhaps without SO_REUSEPORT.
+///
+/// # Errors
+/// If it is another user's, or no descriptors are to be had.
+pub fn join(first: &OwnedFd, more: usize) -> io::Result<Vec<OwnedFd>> {
+    sockopt::set_socket_reuseport(first, true)?;
+    add_slots(first, more)
+}
+
 /// SO_REUSEADDR is for the bind alone, past connections that an earlier server has left: as long
 /// as nobody listens, it would let others bind the same address. [`start`] sets it again.
 fn keep_out_others(socket: &OwnedFd) -> rustix::io::Result<()> {

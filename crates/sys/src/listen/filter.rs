@@ -41,8 +41,9 @@ pub fn welcome(accepted: BorrowedFd<'_>) {
     }
 }
 
-/// Takes the door away again.
-pub(super) fn accept_new(socket: BorrowedFd<'_>) {
+/// Takes the door away again: for a socket that goes back to whoever has opened it.
+/// [`start`](super::start) does the same.
+pub fn accept_new(socket: BorrowedFd<'_>) {
     if is_tcp(socket) {
         // Without a filter this is an error that changes nothing.
         set(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0);

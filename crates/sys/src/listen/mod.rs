@@ -5,5 +5,5 @@ mod bind;
 mod filter;
 
 pub use address::{Address, AddressError, SocketFile};
-pub use bind::{BindError, accept, add_slots, bind, local_address, start};
-pub use filter::{half_open, refuse_new, waiting, welcome};
+pub use bind::{BindError, accept, add_slots, bind, join, local_address, start};
+pub use filter::{accept_new, half_open, refuse_new, waiting, welcome};

@@ -82,6 +82,12 @@ pub fn remove_variable(name: &str) {
     unsafe { std::env::remove_var(name) }
 }
 
+/// Sets a variable of this process's environment, for its children. For processes with one thread.
+pub fn set_variable(name: &str, value: &str) {
+    // SAFETY: as above.
+    unsafe { std::env::set_var(name, value) }
+}
+
 /// _exit(2).
 pub(super) fn exit(code: i32) -> ! {
     // SAFETY: _exit runs no code of this process any more.

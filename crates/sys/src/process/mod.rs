@@ -8,7 +8,7 @@ mod replace;
 mod title;
 
 pub use execute::{Launch, execute};
-pub use fork::{Forked, fork, remove_variable, require_one_thread, thread_names};
+pub use fork::{Forked, fork, remove_variable, require_one_thread, set_variable, thread_names};
 pub use orphan::fork_orphan;
 pub use reap::{Exit, has_children, kill_children, reap, wait_for};
 pub use replace::{Replacement, replace};

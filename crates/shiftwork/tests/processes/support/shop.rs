@@ -116,11 +116,15 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Two workers and one task worker on ports of their own choice.
-    pub(crate) fn new() -> Self {
+    fn empty() -> Self {
         let folder = tempfile::Builder::new().prefix("shop").tempdir().expect("a folder");
         let typed = folder.path().join("current/shop");
-        let mut site = Self { folder, settings: toml::Table::new(), typed };
+        Self { folder, settings: toml::Table::new(), typed }
+    }
+
+    /// Two workers and one task worker on ports of their own choice.
+    pub(crate) fn new() -> Self {
+        let mut site = Self::empty();
         fs::create_dir(site.path("releases")).expect("a folder for releases");
         site.release("first", &binary::first());
         site.put("server.worker_num", 2);
@@ -234,7 +238,15 @@ impl Site {
         let output = File::create(self.path("terminal")).expect("a file for the output");
         command.stdin(if itself { Stdio::null() } else { Stdio::piped() });
         command.stdout(output.try_clone().expect("the same file")).stderr(output);
+        self.started(command, itself)
+    }
+
+    /// As [`start_by`](Self::start_by), with the command's own stdin, stdout and stderr.
+    #[track_caller]
+    pub(crate) fn started(self, mut command: Command, itself: bool) -> Shop {
         let child = command.spawn().expect("start the shop");
+        // The command holds descriptors of its own until it is dropped.
+        drop(command);
         let pid = if itself { child.id() as i32 } else { 0 };
         let mut shop = Shop { site: self, child: Some(child), pid, web: None, till: None };
         shop.learn();
@@ -485,6 +497,14 @@ impl Shop {
         within(LONG, &format!("the log says {what:?}"), || {
             self.site.log().contains(what).then_some(())
         });
+    }
+}
+
+impl Shop {
+    /// The site of a shop whose master has ended, for another start; what still drains goes on.
+    pub(crate) fn leave_site(mut self) -> Site {
+        self.child = None;
+        std::mem::replace(&mut self.site, Site::empty())
     }
 }
 

@@ -18,6 +18,8 @@ enum Step {
     KillSomebody(usize),
     KillTemplate,
     Retire(usize),
+    RetireAll,
+    Stick(usize),
     FinishDrain(usize),
     KillManager(usize),
     Upgrade(Fault),
@@ -55,6 +57,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_usize..8).prop_map(Step::KillSomebody),
         1 => Just(Step::KillTemplate),
         1 => (0_usize..8).prop_map(Step::Retire),
+        1 => Just(Step::RetireAll),
+        1 => (0_usize..8).prop_map(Step::Stick),
         2 => (0_usize..8).prop_map(Step::FinishDrain),
         1 => (0_usize..4).prop_map(Step::KillManager),
         1 => upgrade_fault().prop_map(Step::Upgrade),
@@ -96,6 +100,18 @@ fn take(world: &mut World, step: Step) {
                 world.tell(Event::Retire { child: *child, reason: "asked".into() });
             }
         }
+        Step::RetireAll => {
+            let all: Vec<_> = world.processes.keys().copied().collect();
+            for child in all {
+                world.tell(Event::Retire { child, reason: "asked".into() });
+            }
+        }
+        Step::Stick(which) => {
+            let all: Vec<_> = world.processes.keys().copied().collect();
+            if let Some(child) = all.get(which % all.len().max(1)) {
+                world.stick(*child);
+            }
+        }
         Step::Upgrade(fault) => {
             world.plan.fault = fault;
             world.ask_upgrade();
@@ -118,16 +134,21 @@ proptest! {
     fn whatever_happens_it_comes_to_rest_serving_and_can_be_stopped(
         steps in prop::collection::vec(step(), 1..300),
         parallel in 0_u32..3,
+        delay in 0_u64..2,
     ) {
         let mut world = World::serving(2, 1);
+        world.plan.settings.pre_stop_delay = std::time::Duration::from_secs(delay);
         world.plan.settings.reload_parallel = parallel;
         world.slow_drain = true;
         for step in steps {
             take(&mut world, step);
+            for kind in [Kind::Worker, Kind::TaskWorker] {
+                prop_assert!(world.successors(kind) <= 1, "several retire at once");
+            }
         }
         // Left alone, it comes to rest.
         world.plan.fault = Fault::None;
-        for _ in 0..200 {
+        for _ in 0..400 {
             world.run();
             if !world.let_time_pass() {
                 break;
@@ -140,6 +161,7 @@ proptest! {
         prop_assert_eq!(world.slots_served().len(), 2);
         let draining = world.processes.values().filter(|it| it.draining).count();
         prop_assert_eq!(draining, 0, "{:?}", world.processes);
+        prop_assert!(world.processes.values().all(|it| it.stuck.is_none()));
         // A reload still works, and a stop ends everything.
         world.slow_drain = false;
         let outcome = world.reload(Scope::All);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::core::child::{Child, Purpose};
 use crate::core::event::{Action, ChildId, Ended, Event, Generation, Millis, Scope, Ticket, Until};
 use crate::core::outcome::{Outcome, Verdict};
 use crate::core::{Core, Pids};
@@ -45,6 +46,8 @@ pub(super) struct Process {
     pub(super) worker_id: u32,
     pub(super) serving: bool,
     pub(super) draining: bool,
+    /// Since when its loop does not turn.
+    pub(super) stuck: Option<Millis>,
 }
 
 pub(super) struct World {
@@ -174,6 +177,22 @@ impl World {
         }
     }
 
+    /// Processes that start in the place of one that retires.
+    pub(super) fn successors(&self, kind: Kind) -> usize {
+        let successor = |it: &&Child| {
+            it.kind == kind && it.is_staying() && matches!(it.purpose, Purpose::Successor { .. })
+        };
+        self.core.children().filter(successor).count()
+    }
+
+    /// Its loop turns no more.
+    pub(super) fn stick(&mut self, child: ChildId) {
+        let now = self.now;
+        if let Some(process) = self.processes.get_mut(&child) {
+            process.stuck.get_or_insert(now);
+        }
+    }
+
     pub(super) fn kill_template(&mut self, generation: Generation) {
         if self.templates.remove(&generation) {
             let ended = Ended::Signal(9);
@@ -199,7 +218,7 @@ impl World {
     fn take_up(&mut self, planned: bool) {
         let written = serde_json::to_string(&self.core).unwrap();
         self.core = serde_json::from_str(&written).unwrap();
-        let named = |it: &crate::core::child::Child| it.pid.is_some();
+        let named = |it: &Child| it.pid.is_some();
         let nameless: Vec<ChildId> = self
             .core
             .numbers()
@@ -307,12 +326,20 @@ impl World {
                     process.draining = true;
                     let stays =
                         self.slow_drain && grace.max_wait > 0 && *mode == DrainMode::HandOver;
-                    if !stays {
+                    if !stays && process.stuck.is_none() {
                         self.gone(*child, Ended::Code(0));
                     }
                 }
             }
             Action::Kill { child, .. } => self.gone(*child, Ended::Signal(9)),
+            Action::Look { children } => {
+                let beat = |child: &ChildId| {
+                    let process = self.processes.get(child)?;
+                    Some((*child, process.stuck.unwrap_or(self.now)))
+                };
+                let beats = children.iter().filter_map(beat).collect();
+                self.events.push_back(Event::Looked { beats });
+            }
             Action::ExitTemplate { generation } => {
                 let generation = *generation;
                 if self.templates.remove(&generation) {
@@ -348,9 +375,18 @@ impl World {
             Action::StepDown => self.manager = Some(false),
             Action::EndProbe => self.events.retain(|it| !matches!(it, Event::Probed { .. })),
             Action::Commit { .. }
+            | Action::Inspect { .. }
+            | Action::Stopping
             | Action::Forget { .. }
             | Action::Progress { .. }
             | Action::Log { .. } => {}
+        }
+    }
+
+    /// From here on this goes wrong in a generation.
+    pub(super) fn set_fault(&mut self, generation: Generation, fault: Fault) {
+        if let Some(plan) = self.plans.get_mut(&generation) {
+            plan.fault = fault;
         }
     }
 
@@ -408,7 +444,8 @@ impl World {
             self.events.push_back(Event::NotForked { child, reason });
             return;
         }
-        let process = Process { generation, kind, worker_id, serving: false, draining: false };
+        let process =
+            Process { generation, kind, worker_id, serving: false, draining: false, stuck: None };
         self.processes.insert(child, process);
         self.events.push_back(Event::Forked { child, pid: i32::try_from(child).unwrap() + 100 });
         let fails = match fault {

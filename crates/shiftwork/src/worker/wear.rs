@@ -1,0 +1,85 @@
+//! What tells from outside that a process lives, and from inside that it has lived long enough.
+
+use std::time::Duration;
+
+use shiftwork_supervisor::settings::ServerSettings;
+use shiftwork_sys::memory;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::drain::limit;
+use super::process::Running;
+
+/// How often the loop shows that it turns.
+const BEAT: Duration = Duration::from_millis(100);
+/// How often age and memory are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl<P, S> Running<P, S>
+where
+    P: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// With several threads it is those which run handlers that have to turn, and not the one that
+    /// hears the manager.
+    pub(super) fn show_that_threads_turn(&self) {
+        if self.settings.server.worker_threads <= 1 {
+            return;
+        }
+        let row = self.row.clone();
+        tokio::spawn(async move {
+            let mut beat = interval(BEAT);
+            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                beat.tick().await;
+                row.beat();
+            }
+        });
+    }
+
+    /// With one thread this one is it.
+    pub(super) fn beat_alone(&self) {
+        if self.settings.server.worker_threads <= 1 {
+            self.row.beat();
+        }
+    }
+}
+
+/// `max_memory` and `max_lifetime`, with this process's share of chance.
+pub(super) struct Wear {
+    memory: Option<u64>,
+    end: Option<Instant>,
+    next: Instant,
+}
+
+impl Wear {
+    pub(super) fn of(settings: &ServerSettings) -> Self {
+        let now = Instant::now();
+        let lifetime = u64::try_from(settings.max_lifetime.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            memory: limit(settings.max_memory.as_u64(), None),
+            end: limit(lifetime, None).map(|it| now + Duration::from_millis(it)),
+            next: now + LOOK,
+        }
+    }
+
+    /// Why this process is to be replaced, said once. Looks once a second, however often it is
+    /// asked.
+    pub(super) fn is_out(&mut self) -> Option<String> {
+        let now = Instant::now();
+        if now < self.next || (self.memory.is_none() && self.end.is_none()) {
+            return None;
+        }
+        self.next = now + LOOK;
+        let reason = if self.end.is_some_and(|end| end <= now) {
+            Some("max_lifetime is reached".to_owned())
+        } else {
+            self.memory
+                .and_then(memory::own_beyond)
+                .map(|bytes| format!("max_memory is reached: {} KiB are its own", bytes / 1024))
+        };
+        if reason.is_some() {
+            (self.memory, self.end) = (None, None);
+        }
+        reason
+    }
+}
