@@ -27,6 +27,7 @@ use shiftwork_sys::{fd, slab::Slab};
 use crate::control::{Request, Response};
 use crate::core::event::{Ended, Generation, Millis, Ticket};
 use crate::core::outcome::{Outcome, Verdict};
+use crate::core::scale::Wish;
 use crate::protocol::master::{FromManager, START, Seed, ToManager, Verb};
 use crate::protocol::wire;
 
@@ -140,7 +141,6 @@ impl Master {
         match self.ears.hear(signo, monotonic_ms()) {
             Some(Asked::Verb(verb)) => self.ask_manager(None, verb),
             Some(Asked::ReopenLog) => self.reopen_log(),
-            Some(Asked::Nothing(why)) => tracing::warn!("{why}"),
             None => {}
         }
     }
@@ -169,6 +169,10 @@ impl Master {
             }
             Request::Upgrade { set, until } => {
                 self.ask_manager(Some(ticket), Verb::Upgrade { overrides: set, until });
+            }
+            Request::Scale { workers, task_workers } => {
+                let wish = Wish { workers, task_workers };
+                self.ask_manager(Some(ticket), Verb::Scale(wish));
             }
             Request::Stop { now } => {
                 let pid = std::process::id().cast_signed();

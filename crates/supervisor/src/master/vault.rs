@@ -61,6 +61,7 @@ impl Vault {
         slots: u32,
     ) -> Result<Vec<Handed>, String> {
         let mut handed = Vec::new();
+        let known = self.listeners.values().any(|it| it.wanted.contains_key(&generation));
         if let Some((one, other)) = same_address(specs) {
             return Err(format!("listeners {one} and {other} have the same address"));
         }
@@ -71,7 +72,10 @@ impl Vault {
             match bound {
                 Ok(duplicates) => handed.extend(duplicates),
                 Err(reason) => {
-                    self.forget(generation);
+                    // One that holds some already goes on with those.
+                    if !known {
+                        self.forget(generation);
+                    }
                     return Err(format!("listener {}: {reason}", spec.name));
                 }
             }
@@ -96,7 +100,10 @@ impl Vault {
                         listen::add_slots(first, more as usize).map_err(|it| it.to_string())?;
                     held.sockets.extend(added);
                 }
-                held.wanted.insert(generation, slots);
+                if held.wanted.insert(generation, slots).is_some_and(|before| slots > before) {
+                    // There are to be more workers: they accept before anything is committed.
+                    held.used = held.used.max(slots);
+                }
             }
             None => {
                 let sockets =

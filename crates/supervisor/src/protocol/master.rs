@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::template::{ListenerSpec, Snapshot};
 use crate::core::event::{ChildId, Ended, Generation, Scope, Ticket, Until};
 use crate::core::outcome::{Outcome, Progress};
+use crate::core::scale::Wish;
 use crate::settings::LogLevel;
 
 /// The ticket of the first start, which nobody asked for.
@@ -98,6 +99,8 @@ pub enum Verb {
         /// When to answer.
         until: Until,
     },
+    /// Have more or fewer processes.
+    Scale(Wish),
     /// Finish what is in hand, then leave.
     Stop,
     /// Leave now.
