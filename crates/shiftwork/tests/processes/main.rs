@@ -12,6 +12,7 @@ mod faults;
 mod manager;
 mod privileges;
 mod reload;
+mod scale;
 mod settings;
 mod shop;
 mod signals;

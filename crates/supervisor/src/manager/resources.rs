@@ -170,12 +170,12 @@ impl BoundListener {
 ///
 /// Its own slot's; those of slots beyond `worker_num`, left over from when there were more
 /// workers, belong to all; so does everything that cannot or shall not be a slot.
-pub fn listeners_of<'a>(
-    listeners: &'a [BoundListener],
+pub fn listeners_of(
+    listeners: &[BoundListener],
     mode: ListenMode,
     worker_num: u32,
     worker_id: u32,
-) -> impl Iterator<Item = &'a BoundListener> {
+) -> impl Iterator<Item = &BoundListener> {
     listeners.iter().filter(move |it| {
         mode == ListenMode::Shared
             || it.address.starts_with("unix:")
