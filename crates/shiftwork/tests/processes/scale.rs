@@ -154,11 +154,13 @@ fn ttin_and_ttou_are_one_more_and_one_fewer() {
 
 #[test]
 fn added_workers_have_tasks_done_by_task_workers_that_were_there_before() {
-    let shop = Site::new().with("server.worker_num", 1).start();
-    // More than there were reply sockets for.
-    scale(&shop, &["8"]);
+    let shop = Site::new().with("server.worker_num", 1).with("server.task_worker_num", 6).start();
+    let stays = shop.status().pids("task_worker", 1)[5];
+    // More than there were reply sockets for; the others are replaced by ones with higher ids.
+    scale(&shop, &["6"]);
+    assert!(shop.status().pids("task_worker", 1).contains(&stays));
     let orders = Load::orders(shop.web(), 16, 0);
-    orders.wait_more(60);
+    orders.wait_more(120);
     let counts = orders.finish();
     counts.assert_flawless();
     let sums = shop.get("/orders").unwrap().json();
