@@ -179,7 +179,7 @@ fn a_worker_that_does_not_start_undoes_it_and_says_why() {
     std::fs::rename(shop.site.path("shop.sqlite"), shop.site.path("away")).unwrap();
     std::fs::create_dir(shop.site.path("shop.sqlite")).unwrap();
     let ended = shop.site.run(&["scale", "3"]).expect(1);
-    assert!(ended.stderr.contains("not scaled: worker "), "{ended:?}");
+    assert!(ended.stderr.contains("\nnot scaled: "), "{ended:?}");
     assert!(ended.stderr.contains("2 workers and 1 task worker"), "{ended:?}");
     assert_eq!(ids(&shop.status(), "worker"), [0, 1]);
     load.wait_more(20);
