@@ -13,10 +13,12 @@ pub mod manager;
 pub mod master;
 mod pairs;
 mod passing;
+pub mod places;
 pub mod probe;
 pub mod protocol;
 pub mod role;
 pub mod settings;
+mod versions;
 
 /// Format of the shared slab that this library writes.
 pub fn slab_format() -> u8 {

@@ -277,10 +277,6 @@ pub fn needs_restart(old: &ServerSettings, new: &ServerSettings) -> Vec<&'static
         }
     };
     note(old.daemonize != new.daemonize, "daemonize");
-    note(old.run_dir != new.run_dir, "run_dir");
-    note(old.log_file != new.log_file, "log_file");
-    note(old.pid_file != new.pid_file, "pid_file");
-    note(old.control_socket != new.control_socket, "control_socket");
     changed
 }
 

@@ -1,7 +1,7 @@
 //! `check`: what the settings are, and where each comes from.
 
 use serde_json::{Map, json};
-use shiftwork_supervisor::master::Places;
+use shiftwork_supervisor::places::Places;
 use toml::Value;
 
 use crate::settings::{Settings, Source, server_fields, source_of};

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use shiftwork_supervisor::master::Places;
+use shiftwork_supervisor::places::Places;
 use shiftwork_sys::user::{self, UserError};
 
 use crate::settings::{Settings, SettingsError, source_of};

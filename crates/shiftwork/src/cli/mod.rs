@@ -18,7 +18,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use shiftwork_supervisor::manager::release::Origin;
-use shiftwork_supervisor::master::{self, Places, Start};
+use shiftwork_supervisor::master::{self, Start};
+use shiftwork_supervisor::places::Places;
 use shiftwork_supervisor::protocol::template::Snapshot;
 use toml::Table;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use shiftwork_supervisor::master::Places;
+use shiftwork_supervisor::places::Places;
 use shiftwork_supervisor::settings::{LONGEST_SOCKET_PATH, ServerSettings};
 
 use super::{SettingsError, Source};

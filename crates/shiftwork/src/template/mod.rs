@@ -19,8 +19,8 @@ use shiftwork_supervisor::protocol::wire;
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::{fd, limits, process, signal, umask, user};
 
-use crate::server::{AnyApp, Boot, Server};
-use crate::settings::Settings;
+use crate::server::{AnyApp, Boot, Server, environment};
+use crate::settings::{Settings, places};
 use crate::{hand_over, log, task};
 
 use births::Births;
@@ -199,6 +199,7 @@ fn hello<P, S>(server: &Server<P, S>, settings: &Settings, release: &str) -> Hel
         settings: settings.server.clone(),
         listeners: listeners.collect(),
         hooks: server.hooks.values().map(|(name, _)| *name).collect(),
+        places: Some(places(&server.name, &settings.server, &environment())),
     }
 }
 

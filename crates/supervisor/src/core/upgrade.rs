@@ -13,7 +13,7 @@ use super::outcome::{Progress, Verdict};
 use super::reload::Request;
 use super::{Core, Phase};
 
-/// Each stage may take so long.
+/// Each stage may take so long, and no longer than `start_timeout`.
 const PATIENCE: Millis = 10_000;
 
 /// How far an upgrade is.
@@ -58,7 +58,7 @@ impl Core {
             request,
             began: self.now,
             stage: Stage::Probing,
-            deadline: self.now + PATIENCE,
+            deadline: self.now + self.patience(),
         });
         self.report_upgrade("probing");
         self.out.push(Action::Probe);
@@ -151,12 +151,16 @@ impl Core {
         self.phase = Phase::Idle;
     }
 
+    fn patience(&self) -> Millis {
+        self.settings().map_or(PATIENCE, |it| super::millis(it.start_timeout).min(PATIENCE))
+    }
+
     fn is_upgrading(&self, stage: Stage) -> bool {
         matches!(&self.phase, Phase::Upgrading(upgrade) if upgrade.stage == stage)
     }
 
     fn enter(&mut self, stage: Stage, name: &str) {
-        let deadline = self.now + PATIENCE;
+        let deadline = self.now + self.patience();
         if let Phase::Upgrading(upgrade) = &mut self.phase {
             upgrade.stage = stage;
             upgrade.deadline = deadline;

@@ -23,7 +23,7 @@ impl Manager {
                     self.events.push_back(Event::TemplateGone { generation, ended });
                 }
             }
-            Action::Bind { generation } => self.bind(generation),
+            Action::Bind { generation } => self.bind(generation, true),
             Action::Widen { generation } => self.widen(generation),
             Action::Doors { child } => self.assign_doors(child),
             Action::Load { generation } => self.tell_template(generation, &ToTemplate::Load),
@@ -83,8 +83,9 @@ impl Manager {
         }
     }
 
-    /// Asks the master for the sockets of a generation.
-    pub(super) fn bind(&mut self, generation: Generation) {
+    /// Asks the master for the sockets of a generation; `places`: and for the server's own files to
+    /// be where it wants them.
+    pub(super) fn bind(&mut self, generation: Generation, places: bool) {
         let hello = self
             .core
             .generations()
@@ -96,6 +97,7 @@ impl Manager {
                 generation,
                 listeners: hello.listeners,
                 slots: self.core.worker_num(generation),
+                places: hello.places.filter(|_| places),
             };
             self.tell_master(&message, Vec::new());
         }

@@ -12,14 +12,11 @@ use crate::core::Core;
 use crate::core::event::{Action, ChildId, Generation, Millis, Ticket};
 use crate::core::outcome::Outcome;
 use crate::protocol::template::Snapshot;
+use crate::versions;
 
 use super::process::Process;
 use super::rows::Rows;
-use super::{Asker, Manager, WORKER_TICKETS};
-
-/// Version of what is written. A change that an older reader would misunderstand, and not just miss,
-/// needs a new one.
-pub const VERSION: u32 = 1;
+use super::{Asker, Manager, WORKER_TICKETS, upgrade};
 
 /// A template's process.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -76,6 +73,8 @@ pub struct Saved {
     pub(super) started_ms: Millis,
     #[serde(default)]
     pub(super) answers: Vec<SavedAnswer>,
+    #[serde(default)]
+    pub(super) probe: Option<i32>,
 }
 
 /// The same, as it is written.
@@ -94,6 +93,7 @@ struct Writing<'a> {
     next_ticket: Ticket,
     started_ms: Millis,
     answers: Vec<SavedAnswer>,
+    probe: Option<i32>,
 }
 
 impl Saved {
@@ -104,9 +104,7 @@ impl Saved {
     pub fn read(text: &[u8]) -> Result<Self, String> {
         let saved: Self =
             serde_json::from_slice(text).map_err(|error| format!("it cannot be read: {error}"))?;
-        if saved.version != VERSION {
-            return Err(format!("it is of version {}, not {VERSION}", saved.version));
-        }
+        versions::check(saved.version)?;
         Ok(saved)
     }
 }
@@ -115,7 +113,7 @@ impl Manager {
     /// Writes down where everything stands, and the answers among what is about to be done.
     pub(super) fn save(&mut self, actions: &[Action]) {
         let written = serde_json::to_vec(&Writing {
-            version: VERSION,
+            version: versions::NEWEST,
             core: &self.core,
             templates: (self.processes.templates.iter())
                 .map(|(number, it)| (*number, SavedTemplate { pid: it.pid, row: it.row }))
@@ -134,6 +132,7 @@ impl Manager {
             next_ticket: self.next_ticket,
             started_ms: self.started_ms,
             answers: answers(actions),
+            probe: self.upgrade.as_ref().and_then(upgrade::NewProgram::probe),
         });
         let done = written.map_err(std::io::Error::other).and_then(|it| self.journal.write(it));
         if let Err(error) = done {
@@ -153,4 +152,48 @@ fn answers(actions: &[Action]) -> Vec<SavedAnswer> {
         _ => None,
     };
     actions.iter().filter_map(answer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::core::event::{Event, Scope, Until};
+
+    const FIRST: &[u8] = include_bytes!("../../fixtures/state-1/manager.json");
+
+    /// Written by a manager with a draining generation 1, a serving generation 3, and a probe.
+    #[test]
+    fn what_the_first_version_wrote_can_be_gone_on_from() {
+        let mut saved = Saved::read(FIRST).unwrap();
+        assert_eq!(saved.processes.len(), saved.core.numbers().count());
+        assert_eq!(saved.releases.keys().copied().collect::<Vec<_>>(), [1, 3]);
+        let (now, ticket) = (27_700_100, Some(77));
+        let taken_up = Event::TakenUp { manager: 4991, planned: false, nameless: Vec::new() };
+        let actions = saved.core.on(taken_up, now);
+        let failed = |it: &Action| matches!(it, Action::Finish { .. });
+        assert!(actions.iter().any(failed), "{actions:?}");
+        let actions = saved.core.on(
+            Event::Reload {
+                ticket,
+                scope: Scope::All,
+                overrides: Vec::new(),
+                until: Until::default(),
+            },
+            now,
+        );
+        let executed = |it: &Action| matches!(it, Action::SpawnTemplate { generation: 4, .. });
+        assert!(actions.iter().any(executed), "{actions:?}");
+    }
+
+    #[test]
+    fn unknown_fields_are_left_out_and_unknown_versions_refused() {
+        let mut value: serde_json::Value = serde_json::from_slice(FIRST).unwrap();
+        value["later"] = 1.into();
+        value["core"]["later"] = serde_json::json!({ "a": [1] });
+        Saved::read(&serde_json::to_vec(&value).unwrap()).unwrap();
+        value["version"] = 99.into();
+        let refused = Saved::read(&serde_json::to_vec(&value).unwrap()).unwrap_err();
+        assert!(refused.contains("99"), "{refused}");
+    }
 }

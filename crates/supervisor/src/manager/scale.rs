@@ -23,7 +23,8 @@ impl Manager {
         if let Some(hello) = self.hello_of(generation) {
             let listeners = hello.listeners.clone();
             let slots = self.core.worker_num(generation);
-            self.tell_master(&FromManager::Bind { generation, listeners, slots }, Vec::new());
+            let message = FromManager::Bind { generation, listeners, slots, places: None };
+            self.tell_master(&message, Vec::new());
         }
     }
 

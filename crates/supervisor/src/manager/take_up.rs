@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use shiftwork_sys::signal;
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::wait::{Interest, Poller};
 
+use crate::core::Pids;
 use crate::core::event::{ChildId, Ended, Event, Generation};
 use crate::journal::Journal;
 use crate::line::{Heard, Line, hear};
@@ -90,6 +92,10 @@ impl Manager {
         for (child, it) in saved.processes {
             self.restore_process(child, it, &mut kept);
         }
+        // A probe that nobody listens to any more may hang for ever.
+        if let Some(pid) = saved.probe.filter(|pid| is_ours(*pid, self.pids)) {
+            let _ = signal::kill(pid, signal::KILL);
+        }
         // The program is the master's to become; the end of the upgrade lets it go.
         for what in kept.into_keys().filter(|it| *it != Keepsake::Program) {
             self.let_go(what);
@@ -162,7 +168,7 @@ impl Manager {
     fn fetch_listeners(&mut self, unheard: &mut Unheard) -> io::Result<()> {
         let generations: Vec<Generation> = self.listeners.keys().copied().collect();
         for generation in generations {
-            self.bind(generation);
+            self.bind(generation, false);
             let answered = |unheard: &Unheard| {
                 unheard.iter().any(|(message, _)| {
                     matches!(message,
@@ -221,8 +227,8 @@ impl Manager {
 
     /// Processes whose end nobody will tell: the dead manager has reaped them.
     fn count_missing(&mut self) {
-        let parents = [self.pids.master, self.pids.manager];
-        let lives = |pid: i32| parent_of(pid).is_some_and(|parent| parents.contains(&parent));
+        let pids = self.pids;
+        let lives = |pid: i32| is_ours(pid, pids);
         let templates: Vec<Generation> = self
             .core
             .generations()
@@ -324,6 +330,11 @@ fn line(mut fds: Vec<OwnedFd>) -> Option<Line> {
 
 fn output(mut fds: Vec<OwnedFd>) -> Option<OutputPipe> {
     fds.pop().map(OutputPipe::new)
+}
+
+/// Whether a process lives, or waits to be reaped, below master or manager.
+fn is_ours(pid: i32, above: Pids) -> bool {
+    parent_of(pid).is_some_and(|parent| parent == above.master || parent == above.manager)
 }
 
 /// Whose child a process is; a zombie has a parent still.

@@ -39,6 +39,13 @@ struct Probe {
     output: Option<OutputPipe>,
 }
 
+impl NewProgram {
+    /// The pid of the child that is asked.
+    pub(super) fn probe(&self) -> Option<i32> {
+        self.probe.as_ref().map(|it| it.pid)
+    }
+}
+
 impl Manager {
     /// Opens the new program, and asks the master for its state, to show it to a probe.
     pub(super) fn begin_probe(&mut self) {

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::peer;
@@ -14,6 +13,7 @@ use crate::control::{Request, Response};
 use crate::core::event::{Millis, Ticket};
 use crate::passing::{Passed, Passing};
 
+use super::door::Door;
 use super::state::{ClientState, ControlState};
 
 /// Connections at a time.
@@ -39,55 +39,24 @@ struct Client {
 /// The listening socket and those who ask.
 #[derive(Debug)]
 pub struct Control {
-    listener: Option<UnixListener>,
-    path: PathBuf,
-    inode: u64,
+    door: Option<Door>,
     clients: BTreeMap<Ticket, Client>,
     next: Ticket,
 }
 
 impl Control {
-    /// Binds the socket, mode 0600. A file left by a server that is gone is taken over; the pid
-    /// file's lock has told already that no server of this name runs.
+    /// Binds the socket; the pid file's lock has told already that no server of this name runs.
     ///
     /// # Errors
     /// If somebody listens there, or the folder does not allow it.
     pub fn bind(path: &Path) -> io::Result<Self> {
-        if UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another server listens on this control socket",
-            ));
-        }
-        match std::fs::symlink_metadata(path) {
-            Ok(metadata) => {
-                use std::os::unix::fs::FileTypeExt;
-                if !metadata.file_type().is_socket() {
-                    return Err(io::Error::new(
-                        io::ErrorKind::AlreadyExists,
-                        "a file that is no socket is in its place",
-                    ));
-                }
-                std::fs::remove_file(path)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let listener = {
-            let _private = shiftwork_sys::umask::Narrowed::to(0o177);
-            UnixListener::bind(path)?
-        };
-        listener.set_nonblocking(true)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        use std::os::unix::fs::MetadataExt;
-        let inode = std::fs::symlink_metadata(path)?.ino();
-        Ok(Self {
-            listener: Some(listener),
-            path: path.to_owned(),
-            inode,
-            clients: BTreeMap::new(),
-            next: crate::protocol::master::START + 1,
-        })
+        let next = crate::protocol::master::START + 1;
+        Ok(Self { door: Some(Door::bind(path)?), clients: BTreeMap::new(), next })
+    }
+
+    /// Listens there from now on; whoever has come by the old door is answered.
+    pub(super) fn listen_at(&mut self, door: Door) {
+        self.door = Some(door);
     }
 
     /// All of it, for the program that comes: whoever asks notices nothing.
@@ -108,9 +77,9 @@ impl Control {
             clients.insert(*ticket, state);
         }
         Ok(ControlState {
-            listener: self.listener.as_ref().map(|it| passing.add(it)).transpose()?,
-            path: self.path.clone(),
-            inode: self.inode,
+            listener: self.door.as_ref().map(|it| passing.add(it)).transpose()?,
+            path: self.door.as_ref().map(|it| it.path().to_owned()).unwrap_or_default(),
+            inode: self.door.as_ref().map_or(0, Door::inode),
             next: self.next,
             clients,
         })
@@ -135,9 +104,7 @@ impl Control {
         }
         let listener = state.listener.map(Passed::take).transpose()?;
         Ok(Self {
-            listener: listener.map(UnixListener::from),
-            path: state.path,
-            inode: state.inode,
+            door: listener.map(|it| Door::resume(it, state.path, state.inode)),
             clients,
             next: state.next,
         })
@@ -145,7 +112,7 @@ impl Control {
 
     /// The socket to wait on for new clients.
     pub fn listener(&self) -> Option<BorrowedFd<'_>> {
-        self.listener.as_ref().filter(|_| self.clients.len() < MOST_CLIENTS).map(AsFd::as_fd)
+        self.door.as_ref().filter(|_| self.clients.len() < MOST_CLIENTS).map(AsFd::as_fd)
     }
 
     /// The clients to wait on, and whether something waits to be written to each.
@@ -176,9 +143,7 @@ impl Control {
     /// Takes new clients; those of other users are refused.
     pub fn accept(&mut self) {
         while self.clients.len() < MOST_CLIENTS {
-            let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) else {
-                return;
-            };
+            let Some(stream) = self.door.as_ref().and_then(Door::accept) else { return };
             let permitted = peer::credentials(&stream).is_ok_and(|peer| {
                 peer.uid == 0 || peer.uid == shiftwork_sys::user::effective_uid()
             });
@@ -269,12 +234,8 @@ impl Control {
 
     /// Closes the socket and removes its file, if that is still this one.
     pub fn close(&mut self) {
-        use std::os::unix::fs::MetadataExt;
-        self.listener = None;
+        self.door = None;
         self.clients.clear();
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|it| it.ino() == self.inode) {
-            let _ = std::fs::remove_file(&self.path);
-        }
     }
 }
 

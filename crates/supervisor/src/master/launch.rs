@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use shiftwork_sys::{fd, limits, umask};
 
 use crate::identity;
 use crate::manager::release::Origin;
+use crate::places::Places;
 use crate::protocol::master::Seed;
 use crate::protocol::template::Snapshot;
 use crate::protocol::wire;
@@ -29,6 +30,7 @@ use crate::settings::ServerSettings;
 use super::Master;
 use super::control::Control;
 use super::kept::Kept;
+use super::moves::Moves;
 use super::signals::{self, Ears};
 use super::succession::Succession;
 use super::vault::Vault;
@@ -39,19 +41,6 @@ const ROWS: u32 = 64 * 2 * 1024 + 1024;
 
 /// Beyond start_timeout, how long a daemon may take to say that it has passed.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// Where a server's files are; all absolute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Places {
-    /// The private folder.
-    pub run_dir: PathBuf,
-    /// The control socket.
-    pub control_socket: PathBuf,
-    /// The pid file.
-    pub pid_file: PathBuf,
-    /// The log of a daemon.
-    pub log_file: PathBuf,
-}
 
 /// Everything that a start needs to know.
 #[derive(Debug)]
@@ -237,6 +226,7 @@ fn make(
     let executable = fd::own_executable().map_err(system("cannot open the own executable"))?;
     Ok(Master {
         places: places.clone(),
+        moves: Moves::default(),
         pid_file,
         control,
         vault: Vault::default(),

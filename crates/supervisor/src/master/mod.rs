@@ -2,16 +2,18 @@
 //! else, hears signals and commands, and runs no application code.
 
 mod control;
+mod door;
 mod kept;
 mod launch;
+mod moves;
 mod signals;
 pub mod state;
 mod succession;
 mod upgrade;
 mod vault;
 
-pub use launch::{Places, Start, run};
-pub use upgrade::resume;
+pub use launch::{Start, run};
+pub use upgrade::{decline, resume};
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,12 +30,15 @@ use crate::control::{Request, Response};
 use crate::core::event::{Ended, Generation, Millis, Ticket};
 use crate::core::outcome::{Outcome, Verdict};
 use crate::core::scale::Wish;
+use crate::places::Places;
 use crate::protocol::master::{FromManager, START, Seed, ToManager, Verb};
+use crate::protocol::template::ListenerSpec;
 use crate::protocol::wire;
 
 use control::Control;
 use kept::Kept;
 use launch::Launcher;
+use moves::Moves;
 use signals::{Asked, Ears};
 use succession::Succession;
 use vault::Vault;
@@ -50,6 +55,8 @@ struct Leave {
 #[derive(Debug)]
 struct Master {
     places: Places,
+    /// Where releases want them.
+    moves: Moves,
     pid_file: PidFile,
     control: Control,
     vault: Vault,
@@ -212,8 +219,8 @@ impl Master {
 
     fn manager_said(&mut self, message: FromManager, mut fds: Vec<OwnedFd>) {
         match message {
-            FromManager::Bind { generation, listeners, slots } => {
-                match self.vault.bind(generation, &listeners, slots) {
+            FromManager::Bind { generation, listeners, slots, places } => {
+                match self.bind(generation, &listeners, slots, places) {
                     Ok(handed) => self.hand(generation, handed),
                     Err(reason) => {
                         let message = ToManager::NotBound { generation, reason };
@@ -224,9 +231,11 @@ impl Master {
             FromManager::Commit { generation, scope } => {
                 let listeners = scope == crate::core::event::Scope::All;
                 self.vault.commit(generation, listeners);
+                self.move_files(generation);
             }
             FromManager::Forget { generation } => {
                 self.vault.forget(generation);
+                self.moves.forget(generation);
                 self.kept.forget(generation);
             }
             FromManager::Keep { what } => self.kept.keep(what, fds),
@@ -253,6 +262,40 @@ impl Master {
             FromManager::Stopped { code } => {
                 self.leave = Some(Leave::with(code));
             }
+        }
+    }
+
+    fn bind(
+        &mut self,
+        generation: Generation,
+        listeners: &[ListenerSpec],
+        slots: u32,
+        places: Option<Places>,
+    ) -> Result<Vec<vault::Handed>, String> {
+        if let Some(then) = places {
+            self.moves.prepare(generation, &self.places, then, self.daemon)?;
+        }
+        self.vault.bind(generation, listeners, slots)
+    }
+
+    /// The server's own files are where the committed release wants them.
+    fn move_files(&mut self, generation: Generation) {
+        match self.moves.commit(generation, &self.places, self.daemon) {
+            Ok(None) => {}
+            Ok(Some((places, made))) => {
+                self.places = places;
+                if let Some(file) = made.pid_file {
+                    self.pid_file = file;
+                }
+                if let Some(door) = made.door {
+                    self.control.listen_at(door);
+                }
+                if let Some(log) = made.log {
+                    tracing::info!("the log goes on in {}", self.places.log_file.display());
+                    self.use_log(log);
+                }
+            }
+            Err(reason) => tracing::error!("the server's files stay where they are: {reason}"),
         }
     }
 
@@ -283,22 +326,25 @@ impl Master {
             tracing::info!("the log is the terminal: nothing to reopen");
             return;
         }
-        let opened = launch::open_log(&self.places.log_file).and_then(|log| {
-            fd::redirect_output(log.as_fd())?;
-            Ok(log)
-        });
-        match opened {
-            Ok(log) => {
-                if let Ok(own) = log.try_clone() {
-                    self.log = own;
-                }
-                self.succession.line.send(&ToManager::Log, vec![log]);
-            }
+        match launch::open_log(&self.places.log_file) {
+            Ok(log) => self.use_log(log),
             Err(error) => tracing::error!(
                 "cannot reopen the log {}: {error}; the old one goes on",
                 self.places.log_file.display()
             ),
         }
+    }
+
+    /// Writes there from now on, as every process below does.
+    fn use_log(&mut self, log: OwnedFd) {
+        if let Err(error) = fd::redirect_output(log.as_fd()) {
+            tracing::error!("cannot change the log: {error}; the old one goes on");
+            return;
+        }
+        if let Ok(own) = log.try_clone() {
+            self.log = own;
+        }
+        self.succession.line.send(&ToManager::Log, vec![log]);
     }
 }
 

@@ -12,13 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::core::event::{Generation, Millis, Ticket};
 use crate::core::respawn::Backoff;
 use crate::passing::Passed;
+use crate::places::Places;
 use crate::protocol::master::{Keepsake, Seed, Verb};
-
-use super::Places;
-
-/// Version of the inner part. A change that an older reader would misunderstand, and not just miss,
-/// needs a new one.
-pub const VERSION: u32 = 1;
+use crate::versions;
 
 /// The outer part.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +34,8 @@ pub struct Envelope {
 pub struct MasterState {
     pub(super) seed: Seed,
     pub(super) places: Places,
+    #[serde(default)]
+    pub(super) moves: BTreeMap<Generation, Places>,
     pub(super) daemon: bool,
     pub(super) pid_file: (Passed, PathBuf),
     pub(super) slab: Passed,
@@ -115,10 +113,38 @@ impl MasterState {
     pub fn read(text: &[u8]) -> Result<Self, String> {
         let envelope: Envelope =
             serde_json::from_slice(text).map_err(|error| format!("it cannot be read: {error}"))?;
-        if envelope.version != VERSION {
-            return Err(format!("it is of version {}, not {VERSION}", envelope.version));
-        }
+        versions::check(envelope.version)?;
         serde_json::from_value(envelope.state)
             .map_err(|error| format!("it cannot be read: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const FIRST: &[u8] = include_bytes!("../../fixtures/state-1/master.json");
+
+    #[test]
+    fn what_the_first_version_wrote_can_be_gone_on_from() {
+        let state = MasterState::read(FIRST).unwrap();
+        assert_eq!(state.seed.name, "shop");
+        assert_eq!(state.vault.listeners.len(), 2);
+        assert_eq!(state.vault.committed, Some(3));
+        assert_eq!(state.control.clients.len(), 1);
+        assert!(state.kept.iter().any(|(what, _)| *what == Keepsake::Journal));
+    }
+
+    #[test]
+    fn the_way_back_is_found_in_a_state_of_any_version() {
+        let mut value: serde_json::Value = serde_json::from_slice(FIRST).unwrap();
+        value["version"] = 99.into();
+        value["state"] = "something else altogether".into();
+        let text = serde_json::to_vec(&value).unwrap();
+        let refused = MasterState::read(&text).unwrap_err();
+        assert!(refused.contains("99"), "{refused}");
+        let envelope: Envelope = serde_json::from_slice(&text).unwrap();
+        assert_eq!(envelope.arguments[1], "start");
     }
 }

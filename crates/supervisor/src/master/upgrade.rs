@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use shiftwork_sys::fd;
@@ -16,12 +17,14 @@ use crate::passing::{Passed, Passing};
 use crate::protocol::master::{Keepsake, ToManager};
 use crate::role::{self, Role};
 use crate::settings::LogLevel;
+use crate::versions;
 
 use super::control::Control;
 use super::kept::Kept;
 use super::launch::{Launcher, leave};
+use super::moves::Moves;
 use super::signals::{self, Ears};
-use super::state::{Envelope, MasterState, VERSION};
+use super::state::{Envelope, MasterState};
 use super::succession::Succession;
 use super::vault::Vault;
 use super::{Leave, Master};
@@ -33,6 +36,7 @@ impl Master {
         let state = MasterState {
             seed: self.seed.clone(),
             places: self.places.clone(),
+            moves: self.moves.wanted.clone(),
             daemon: self.daemon,
             pid_file: (passing.add(&self.pid_file)?, self.pid_file.path().to_owned()),
             slab: passing.add(&self.slab)?,
@@ -44,7 +48,7 @@ impl Master {
             kept: self.kept.describe(&mut passing)?,
         };
         let envelope = Envelope {
-            version: VERSION,
+            version: versions::NEWEST,
             back: passing.add(&self.executable)?,
             arguments: self.seed.origin.arguments.clone(),
             state: serde_json::to_value(&state)?,
@@ -92,6 +96,7 @@ impl Master {
         Ok(Self {
             pid_file: PidFile::resume(pid_file.take()?, path),
             places: state.places,
+            moves: Moves::restore(state.moves),
             control: Control::restore(state.control)?,
             vault: Vault::restore(state.vault)?,
             ears: Ears::restore(&state.ears),
@@ -116,8 +121,12 @@ impl Master {
 pub fn resume(file: OwnedFd, again: bool, set_level: impl FnOnce(LogLevel)) -> ExitCode {
     let read = fd::read_memfd(file.as_fd()).map_err(|error| error.to_string());
     let text = read.unwrap_or_default();
-    let restored = MasterState::read(&text)
-        .and_then(|state| Master::restore(state).map_err(|error| error.to_string()));
+    // Whatever goes wrong here, the old program is still to be had.
+    let restored = catch_unwind(|| {
+        let state = MasterState::read(&text)?;
+        Master::restore(state).map_err(|error| error.to_string())
+    });
+    let restored = restored.unwrap_or_else(|_| Err("it has panicked".to_owned()));
     let mut master = match restored {
         Ok(master) => master,
         Err(reason) if again => {
@@ -126,7 +135,7 @@ pub fn resume(file: OwnedFd, again: bool, set_level: impl FnOnce(LogLevel)) -> E
         }
         Err(reason) => {
             tracing::error!("the new program cannot go on as the master: {reason}");
-            let error = go_back(&text, &file);
+            let error = decline(&file);
             tracing::error!("and there is no way back: {error}");
             return ExitCode::from(1);
         }
@@ -149,11 +158,11 @@ pub fn resume(file: OwnedFd, again: bool, set_level: impl FnOnce(LogLevel)) -> E
     ExitCode::from(leave(master, code))
 }
 
-/// Becomes the program again that wrote the state. Its descriptors are open still, under their
-/// numbers.
-fn go_back(text: &[u8], file: &OwnedFd) -> io::Error {
-    let back = serde_json::from_slice::<Envelope>(text)
-        .map_err(io::Error::other)
+/// Becomes the program again that wrote the state in `file`, whose descriptors are open still, under
+/// their numbers. Comes back only if that cannot be.
+pub fn decline(file: &OwnedFd) -> io::Error {
+    let back = fd::read_memfd(file.as_fd())
+        .and_then(|text| Ok(serde_json::from_slice::<Envelope>(&text)?))
         .and_then(|envelope| Ok((envelope.back.take()?, envelope.arguments)));
     let (executable, arguments) = match back {
         Ok(back) => back,

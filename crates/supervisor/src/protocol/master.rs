@@ -14,6 +14,7 @@ use super::template::{ListenerSpec, Snapshot};
 use crate::core::event::{ChildId, Ended, Generation, Scope, Ticket, Until};
 use crate::core::outcome::{Outcome, Progress};
 use crate::core::scale::Wish;
+use crate::places::Places;
 use crate::settings::LogLevel;
 
 /// The ticket of the first start, which nobody asked for.
@@ -208,6 +209,9 @@ pub enum FromManager {
         listeners: Vec<ListenerSpec>,
         /// Sockets per address.
         slots: u32,
+        /// Where the server's own files are to be once it is committed; None: where they are.
+        #[serde(default)]
+        places: Option<Places>,
     },
     /// This generation is in force.
     Commit {

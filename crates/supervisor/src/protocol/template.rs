@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::places::Places;
 use crate::settings::ServerSettings;
 
 /// Names the role a process was executed for; absent when a user typed the command.
@@ -114,6 +115,9 @@ pub struct Hello {
     pub listeners: Vec<ListenerSpec>,
     /// Hooks that the application has registered.
     pub hooks: Vec<HookName>,
+    /// Where it wants the server's own files; None: where they are.
+    #[serde(default)]
+    pub places: Option<Places>,
 }
 
 /// Manager → template.

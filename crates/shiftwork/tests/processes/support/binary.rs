@@ -28,7 +28,7 @@ fn keep(name: &str, label: Option<&str>) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let kept = folder.join(name);
     let fresh = folder.join(format!("{name}.{}", std::process::id()));
-    fs::copy(build(label), &fresh).expect("copy the shop");
+    fs::copy(build("shop", label), &fresh).expect("copy the shop");
     fs::rename(&fresh, &kept).expect("name the copy");
     kept
 }
@@ -41,7 +41,13 @@ pub(crate) fn install(release: &Path, to: &Path) {
     }
 }
 
-fn build(label: Option<&str>) -> PathBuf {
+/// A program that cannot go on where it said that it could.
+pub(crate) fn impostor() -> PathBuf {
+    static IMPOSTOR: OnceLock<PathBuf> = OnceLock::new();
+    IMPOSTOR.get_or_init(|| build("impostor", None)).clone()
+}
+
+fn build(example: &str, label: Option<&str>) -> PathBuf {
     // target/PROFILE/deps/processes-HASH
     let test = env::current_exe().expect("the path of this test");
     let profile = test.parent().and_then(Path::parent).expect("target/PROFILE");
@@ -50,7 +56,7 @@ fn build(label: Option<&str>) -> PathBuf {
 
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    cargo.args(["build", "--quiet", "--workspace", "--example", "shop"]);
+    cargo.args(["build", "--quiet", "--workspace", "--example", example]);
     cargo.arg("--target-dir").arg(target);
     if release {
         cargo.arg("--release");
@@ -69,8 +75,8 @@ fn build(label: Option<&str>) -> PathBuf {
     let output = cargo.output().expect("run cargo");
     assert!(
         output.status.success(),
-        "the shop does not build:\n{}",
+        "{example} does not build:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    profile.join("examples/shop")
+    profile.join("examples").join(example)
 }

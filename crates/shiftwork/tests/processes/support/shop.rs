@@ -111,13 +111,16 @@ pub(crate) struct Reloaded {
 pub(crate) struct Site {
     folder: TempDir,
     settings: toml::Table,
+    /// The program whose commands are typed: what is installed, unless that is no shop.
+    pub(crate) typed: PathBuf,
 }
 
 impl Site {
     /// Two workers and one task worker on ports of their own choice.
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("shop").tempdir().expect("a folder");
-        let mut site = Self { folder, settings: toml::Table::new() };
+        let typed = folder.path().join("current/shop");
+        let mut site = Self { folder, settings: toml::Table::new(), typed };
         fs::create_dir(site.path("releases")).expect("a folder for releases");
         site.release("first", &binary::first());
         site.put("server.worker_num", 2);
@@ -192,7 +195,7 @@ impl Site {
 
     /// The shop's command with these arguments and this site's settings file.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.path("current/shop"));
+        let mut command = Command::new(&self.typed);
         command.args(arguments).arg("--config").arg(self.config());
         command.current_dir(self.folder.path());
         for (name, _) in std::env::vars_os() {

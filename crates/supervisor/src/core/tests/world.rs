@@ -465,6 +465,7 @@ impl World {
                     settings: plan.settings,
                     listeners: Vec::new(),
                     hooks: plan.hooks,
+                    places: None,
                 });
                 self.events.push_back(Event::Hello { generation, hello });
             }
