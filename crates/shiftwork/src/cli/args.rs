@@ -7,6 +7,10 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use shiftwork_supervisor::core::event::{Scope, Until};
+use shiftwork_supervisor::core::scale::{Count, Wish};
+
+use super::Scale;
+use super::scale::count;
 
 const HELP: &str = "\
 Exit status:
@@ -22,6 +26,8 @@ Signals to the master:
   QUIT       stop at once: work in hand is cut
   USR1, HUP  reload code and settings
   USR2       reload the task workers alone
+  TTIN       one worker more
+  TTOU       one worker fewer
   RTMIN      open the log file anew
 
 Settings: the program's defaults < settings file < SHIFTWORK__TABLE__KEY < --set TABLE.KEY=VALUE";
@@ -51,6 +57,8 @@ pub enum Command {
     },
     /// Replace code and settings.
     Reload(Reload),
+    /// Have more or fewer workers and task workers.
+    Scale(Scale),
     /// Stop the server.
     Stop(Stop),
     /// Tell how it is.
@@ -164,6 +172,23 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
+    /// Have more or fewer workers, as scale 4, scale +1 or scale --task-workers 2, and wait until
+    /// they serve; nothing that is in hand is lost. It holds over reloads and upgrades until the
+    /// settings name another number than they do now
+    Scale {
+        /// How many workers: 4, or +1 or -1 for one more or fewer
+        #[arg(value_name = "N", value_parser = count, allow_negative_numbers = true)]
+        #[arg(required_unless_present = "task_workers")]
+        workers: Option<Count>,
+        /// How many task workers, in the same way
+        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+        task_workers: Option<Count>,
+        /// Wait no longer than this, as 90s; the change goes on
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Stop the server and wait until it is gone
     Stop {
         /// At once: work in hand is cut
@@ -260,6 +285,10 @@ fn understand(verb: Option<Verb>, daemonize: bool) -> Option<(Command, Common)> 
             let (until, scope) = (until.or(wait), Scope::All);
             (Command::Reload(Reload { scope, upgrade: true, until, timeout }), common)
         }
+        Some(Verb::Scale { workers, task_workers, timeout, common }) => {
+            let wish = Wish { workers, task_workers };
+            (Command::Scale(Scale { wish, timeout }), common)
+        }
         Some(Verb::Stop { now, timeout, common }) => (Command::Stop(Stop { now, timeout }), common),
         Some(Verb::Status { common }) => (Command::Status, common),
         Some(Verb::Check { common }) => (Command::Check, common),
@@ -327,6 +356,25 @@ mod tests {
     }
 
     #[test]
+    fn scales() {
+        let wish = |line| match parse(line).unwrap().command {
+            Command::Scale(scale) => (scale.wish.workers, scale.wish.task_workers),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(wish("shop scale 4"), (Some(Count::To(4)), None));
+        assert_eq!(wish("shop scale +1 --json"), (Some(Count::By(1)), None));
+        assert_eq!(wish("shop scale -2"), (Some(Count::By(-2)), None));
+        assert_eq!(wish("shop scale --task-workers 3"), (None, Some(Count::To(3))));
+        assert_eq!(
+            wish("shop scale 2 --task-workers -1"),
+            (Some(Count::To(2)), Some(Count::By(-1)))
+        );
+        for wrong in ["shop scale", "shop scale 0", "shop scale four", "shop scale 2 3"] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
     fn mistakes_and_help() {
         for wrong in [
             "shop fly",
@@ -357,7 +405,7 @@ mod tests {
         fn nothing_typed_panics(words in proptest::collection::vec(
             proptest::prop_oneof![
                 proptest::sample::select(vec![
-                    "start", "reload", "stop", "status", "check", "-d", "--set", "--set=a=1", "--json",
+                    "start", "reload", "scale", "-1", "stop", "status", "check", "-d", "--set", "--set=a=1", "--json",
                     "--until", "--wait", "--timeout", "1s", "--config", "--", "-", "=", "--control=",
                 ]).prop_map(|it: &str| OsString::from(it)),
                 proptest::collection::vec(proptest::num::u8::ANY, 0..6)

@@ -1,4 +1,4 @@
-//! The command line that every server has: `NAME [start] | reload | stop | status | check`.
+//! The command line that every server has: `NAME [start] | reload | scale | stop | status | check`.
 //!
 //! [`run`] is what `Server::run` does in a process that a user has started; [`play`] is the same
 //! without the start itself, for which it says what there is to know as [`Prepared`].
@@ -13,6 +13,7 @@ mod machine;
 mod origin;
 mod output;
 mod progress;
+mod scale;
 mod status;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ use crate::settings::{Inputs, Problem, Settings, SettingsErrors, load, place_pro
 
 pub use args::{Cli, Command, Reload, Stop};
 pub use locate::{locate, read_snapshot};
+pub use scale::Scale;
 
 /// Exit statuses, the same for every command.
 pub mod exit {
@@ -157,6 +159,7 @@ pub fn play(application: &Application<'_>, arguments: impl IntoIterator<Item = O
         },
         Command::Check => check::check(application, &cli),
         Command::Reload(reload) => commands::reload(application, &cli, reload),
+        Command::Scale(scale) => scale::scale(application, &cli, scale),
         Command::Stop(stop) => commands::stop(application, &cli, stop),
         Command::Status => status::status(application, &cli),
     })

@@ -68,7 +68,7 @@ impl Shown {
 fn words(progress: &Progress) -> String {
     let generation = progress.generation;
     match progress.phase.as_str() {
-        "waiting" => "waiting for another reload".into(),
+        "waiting" => "waiting for what goes on already".into(),
         "starting" => format!("starting generation {generation}"),
         "replacing" => format!("replacing with generation {generation}"),
         "rolling_back" => format!("rolling generation {generation} back"),
@@ -76,6 +76,7 @@ fn words(progress: &Progress) -> String {
         "upgrading_manager" => "replacing the manager".into(),
         "upgrading_master" => "replacing the master".into(),
         "draining" => "draining the old generation".into(),
+        "scaling" => "scaling".into(),
         other => format!("{other}, generation {generation}"),
     }
 }
@@ -98,7 +99,7 @@ mod tests {
             line(&Progress { phase: phase.into(), generation: 2, done, total })
         };
         assert_eq!(at("starting", 1, 4), "starting generation 2: 1/4");
-        assert_eq!(at("waiting", 0, 0), "waiting for another reload");
+        assert_eq!(at("waiting", 0, 0), "waiting for what goes on already");
         assert_eq!(at("canary", 0, 1), "canary, generation 2: 0/1");
     }
 }

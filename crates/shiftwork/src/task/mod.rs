@@ -63,7 +63,7 @@ pub use client::{ClientOptions, InHand, TaskClient};
 pub use control::{TaskControl, TaskLoopMode};
 pub use error::{DuplicateTask, TaskError};
 pub use handlers::Handlers;
-pub use worker::{LoopOptions, TaskLoop, TaskLoopEnd};
+pub use worker::{LateReplies, LoopOptions, TaskLoop, TaskLoopEnd};
 
 /// Largest task, and largest answer, that is sent by default, in encoded bytes: 64 KiB.
 pub const DEFAULT_MAX_SIZE: usize = 64 * 1024;

@@ -13,6 +13,7 @@ use shiftwork_sys::slab::{Row, Slab};
 use shiftwork_sys::socket::Channel;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFdReadyGuard;
+use tokio::sync::mpsc;
 
 use super::control::{TaskControl, TaskLoopMode};
 use super::handlers::{Answer, Handlers, Running, panicked};
@@ -71,10 +72,30 @@ pub struct TaskLoop<S> {
     options: LoopOptions,
     control: TaskControl,
     on_retire: Option<Box<dyn FnOnce() + Send + Sync>>,
+    /// Reply sockets of workers that were added since.
+    late: (LateReplies, mpsc::UnboundedReceiver<(u32, Channel)>),
     /// Tasks answered.
     done: u64,
     /// A packet's buffer that is not in use.
     spare: Vec<u8>,
+}
+
+/// Where a loop that runs is given more reply sockets.
+#[derive(Debug, Clone)]
+pub struct LateReplies {
+    sender: mpsc::UnboundedSender<(u32, Channel)>,
+}
+
+impl LateReplies {
+    /// Where answers for the owner of reply socket `index` go from now on.
+    pub fn add(&self, index: u32, channel: Channel) {
+        let _ = self.sender.send((index, channel));
+    }
+}
+
+fn late_replies() -> (LateReplies, mpsc::UnboundedReceiver<(u32, Channel)>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (LateReplies { sender }, receiver)
 }
 
 /// A reply socket.
@@ -107,6 +128,7 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
             options,
             control: TaskControl::default(),
             on_retire: None,
+            late: late_replies(),
             done: 0,
             spare: Vec::new(),
         }
@@ -116,6 +138,23 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
     /// the former's place.
     pub fn add_reply(&mut self, index: u32, channel: Channel) {
         self.replies.insert(index, Reply { channel, stuck: false });
+    }
+
+    /// Takes reply sockets while the loop runs.
+    #[must_use]
+    pub fn late_replies(&self) -> LateReplies {
+        self.late.0.clone()
+    }
+
+    /// The reply socket of a worker that was added may be on its way still.
+    async fn wait_for_reply(&mut self, index: u32) {
+        let found = tokio::time::timeout(self.options.reply_wait, async {
+            while !self.replies.contains_key(&index) {
+                let Some((index, channel)) = self.late.1.recv().await else { return };
+                self.replies.insert(index, Reply { channel, stuck: false });
+            }
+        });
+        let _ = found.await;
     }
 
     /// Called once when [`LoopOptions::max_request`] tasks are done: ask the manager for a
@@ -258,6 +297,9 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
     }
 
     async fn answer(&mut self, task: &TaskPacket<'_>, packet: &[u8]) {
+        if !self.replies.contains_key(&task.reply_index) {
+            self.wait_for_reply(task.reply_index).await;
+        }
         let Some(reply) = self.replies.get_mut(&task.reply_index) else {
             tracing::error!(task = task.name, reply = task.reply_index, "no such reply socket");
             return;

@@ -22,6 +22,7 @@ pub(super) struct Door {
     pub(super) name: Arc<str>,
     pub(super) address: String,
     pub(super) backlog: u32,
+    pub(super) slot: u32,
     pub(super) socket: OwnedFd,
 }
 

@@ -1,6 +1,5 @@
 //! Serving, and the way out: nothing in hand is lost, and nothing lasts for ever.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use crate::server::Server;
 use super::accept::Closing;
 use super::adopt::adopt;
 use super::connection::Service;
+use super::doors::Doors;
 use super::life::{DrainOrder, Life};
 use super::process::Running;
 use super::wear::Wear;
@@ -29,9 +29,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// What a serving worker has beside its application.
 struct Open {
     service: Arc<Service>,
-    doors: TaskTracker,
-    /// One for each address.
-    closings: HashMap<String, Closing>,
+    doors: Doors,
     adopting: Closing,
     adopter: TaskTracker,
     sender_deadline: CancellationToken,
@@ -44,7 +42,7 @@ where
 {
     /// A worker, from `Serve` to its exit status.
     pub(super) async fn serve(mut self, state: Arc<S>) -> i32 {
-        let open = match self.open_doors(&state) {
+        let mut open = match self.open_doors(&state) {
             Ok(open) => open,
             Err(error) => {
                 tracing::error!("cannot serve: {error}");
@@ -65,7 +63,10 @@ where
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.life == Life::Serving {
             tokio::select! {
-                message = self.line.next() => self.heard_or_abandoned(message),
+                message = self.line.next() => {
+                    self.heard_or_abandoned(message);
+                    self.change_doors(&mut open);
+                }
                 _ = sweep.tick() => {
                     registry.sweep(std::time::Instant::now(), expiry);
                     self.row.write(&registry);
@@ -131,18 +132,34 @@ where
             }
             tracing::debug!(?report, "handed over");
         });
-        let doors = TaskTracker::new();
-        let mut closings = HashMap::new();
-        let most = u64::from(self.settings.server.max_connection);
-        for door in std::mem::take(&mut self.gifts.doors) {
-            let closing =
-                closings.entry(door.address.clone()).or_insert_with(Closing::default).clone();
-            doors.spawn(door.open(&service, self.row.clone(), most, closing)?);
+        let mut doors = Doors::default();
+        let mut given = std::mem::take(&mut self.gifts.doors);
+        if let Some(slots) = self.slots.take() {
+            given.retain(|it| slots.contains(&it.slot));
         }
+        doors.open(given, &service, &self.row, self.most())?;
         let adopting = Closing::default();
         let adopter = TaskTracker::new();
         adopter.spawn(adopt(Receiver::new(receive)?, Arc::clone(&service), adopting.clone()));
-        Ok(Open { service, doors, closings, adopting, adopter, sender_deadline })
+        Ok(Open { service, doors, adopting, adopter, sender_deadline })
+    }
+
+    fn most(&self) -> u64 {
+        u64::from(self.settings.server.max_connection)
+    }
+
+    /// The number of workers has changed, and with it what this one accepts on.
+    fn change_doors(&mut self, open: &mut Open) {
+        let given = std::mem::take(&mut self.gifts.doors);
+        if self.life != Life::Serving {
+            return;
+        }
+        if let Err(error) = open.doors.open(given, &open.service, &self.row, self.most()) {
+            tracing::error!("cannot accept for a worker that goes: {error}");
+        }
+        if let Some(slots) = self.slots.take() {
+            open.doors.keep(&slots);
+        }
     }
 
     /// From the order to drain to the exit status.
@@ -268,15 +285,7 @@ where
 
 /// Stops accepting, and says to the connections what becomes of them.
 fn close_doors(open: &Open, registry: &Registry, order: &DrainOrder) {
-    for (address, closing) in &open.closings {
-        let close = order.mode == DrainMode::Close || order.removed.contains(address);
-        if close && !order.leave_doors {
-            closing.shut.cancel();
-        } else {
-            closing.leave.cancel();
-        }
-    }
-    open.doors.close();
+    open.doors.close(order);
     match order.mode {
         DrainMode::HandOver => open.adopting.leave.cancel(),
         DrainMode::Close => open.adopting.shut.cancel(),

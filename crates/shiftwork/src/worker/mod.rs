@@ -6,6 +6,7 @@ mod adopt;
 mod asks;
 mod background;
 mod connection;
+mod doors;
 mod drain;
 mod life;
 mod line;

@@ -145,8 +145,8 @@ impl Gifts {
             Resource::ReplySend { index } => {
                 self.tasks.replies.push((index, Channel::from_fd(fd)));
             }
-            Resource::Listener { name, address, backlog } => {
-                self.doors.push(Door { name: name.into(), address, backlog, socket: fd });
+            Resource::Listener { name, address, backlog, slot } => {
+                self.doors.push(Door { name: name.into(), address, backlog, slot, socket: fd });
             }
         }
     }
@@ -164,6 +164,8 @@ pub(super) struct Running<P: 'static, S: 'static> {
     pub(super) line: ControlLine,
     pub(super) voice: Voice,
     pub(super) life: Life,
+    /// Which slots are this worker's, if that has changed since it was forked.
+    pub(super) slots: Option<Vec<u32>>,
     log: Option<OwnedFd>,
 }
 
@@ -206,7 +208,21 @@ where
         });
         let log = gifts.log.take();
         let life = Life::Waiting;
-        Ok(Self { server, settings, worker, begin, gifts, row, slab, line, voice, life, log })
+        let slots = None;
+        Ok(Self {
+            server,
+            settings,
+            worker,
+            begin,
+            gifts,
+            row,
+            slab,
+            line,
+            voice,
+            life,
+            slots,
+            log,
+        })
     }
 
     /// From `on_worker_start` to the exit status.
@@ -300,6 +316,17 @@ where
                     tracing::error!("cannot take the reopened log: {error}");
                 }
             }
+            ToWorker::Give(resource @ Resource::Listener { .. }) => {
+                if let Some(fd) = fds.pop() {
+                    self.gifts.take(resource, fd);
+                }
+            }
+            ToWorker::Give(Resource::ReplySend { index }) => {
+                if let Some(fd) = fds.pop() {
+                    self.gifts.tasks.add_reply(index, Channel::from_fd(fd));
+                }
+            }
+            ToWorker::Doors { slots } => self.slots = Some(slots),
             ToWorker::Serve => {
                 let _ = self.life.serve();
             }

@@ -11,7 +11,7 @@ use shiftwork_sys::socket::Channel;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, interval, sleep_until, timeout_at};
 
-use crate::task::{ClientOptions, Handlers, LoopOptions, TaskClient, TaskLoop};
+use crate::task::{ClientOptions, Handlers, LateReplies, LoopOptions, TaskClient, TaskLoop};
 
 use super::drain::{limit, terminated};
 use super::life::Life;
@@ -25,6 +25,8 @@ pub(super) struct TaskSockets {
     pub(super) receive: Option<Channel>,
     pub(super) reply: Option<(u32, Channel)>,
     pub(super) replies: Vec<(u32, Channel)>,
+    /// To the loop, once it runs.
+    pub(super) late: Option<LateReplies>,
 }
 
 impl TaskSockets {
@@ -38,6 +40,14 @@ impl TaskSockets {
                 TaskClient::start(queue, replies, index, options)
             }
             _ => Ok(TaskClient::without_task_workers()),
+        }
+    }
+
+    /// A worker that was added has a reply socket of its own.
+    pub(super) fn add_reply(&mut self, index: u32, channel: Channel) {
+        match &self.late {
+            Some(late) => late.add(index, channel),
+            None => self.replies.push((index, channel)),
         }
     }
 
@@ -99,6 +109,7 @@ where
             voice.say(FromWorker::Retire { reason });
         });
         let control = tasks.control();
+        self.gifts.tasks.late = Some(tasks.late_replies());
         let mut running = tokio::spawn(tasks.run());
         self.voice.say(FromWorker::Serving);
         let mut terminate = signal(SignalKind::terminate()).ok();

@@ -17,6 +17,7 @@ mod manager;
 mod moves;
 mod privileges;
 mod reload;
+mod scale;
 mod scarcity;
 mod settings;
 mod shop;

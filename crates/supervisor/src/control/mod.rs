@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::event::{Scope, Until};
 use crate::core::outcome::{Outcome, Progress};
+use crate::core::scale::{Count, Wish};
 use status::Status;
 
 /// A request; one per connection.
@@ -34,6 +35,15 @@ pub enum Request {
         #[serde(default)]
         until: Until,
     },
+    /// Have more or fewer processes, until the settings say another number than now.
+    Scale {
+        /// Workers; none: as many as there are.
+        #[serde(default)]
+        workers: Option<Count>,
+        /// Task workers; none: as many as there are.
+        #[serde(default)]
+        task_workers: Option<Count>,
+    },
     /// Stop the server.
     Stop {
         /// At once: what is in hand is cut.
@@ -42,6 +52,12 @@ pub enum Request {
     },
     /// Tell how things are.
     Status {},
+}
+
+impl From<Wish> for Request {
+    fn from(it: Wish) -> Self {
+        Self::Scale { workers: it.workers, task_workers: it.task_workers }
+    }
 }
 
 fn all() -> Scope {

@@ -34,6 +34,8 @@ pub enum State {
 pub enum Purpose {
     /// For a reload: waits until the reload lets it serve; its failure fails the reload.
     Reload,
+    /// Because there are to be more: serves as soon as it can; its failure is that of the change.
+    Scale,
     /// In the place of one that died: serves as soon as it can.
     Respawn,
     /// In the place of one that goes on until then.

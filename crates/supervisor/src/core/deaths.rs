@@ -47,7 +47,10 @@ impl Core {
         if ended != Ended::Code(0) && child.state != State::Killed {
             self.warn(format!("{} {ended} while draining", child.name()));
             // It would have run what waits; nobody else may be there to do it.
-            if child.kind == Kind::TaskWorker && tasks_wait {
+            let taken = self.children.values().any(|it| {
+                it.kind == Kind::TaskWorker && it.queue == child.queue && it.is_staying()
+            });
+            if child.kind == Kind::TaskWorker && tasks_wait && !taken {
                 self.respawn_now_on(child.generation, child.queue, child.kind, child.worker_id);
             }
         }
@@ -61,6 +64,10 @@ impl Core {
                 self.fail_run(format!("{}: {how}", child.name()));
                 return;
             }
+        }
+        if self.fails_scaling(&child) {
+            self.fail_scaling(&format!("{}: {how}", child.name()));
+            return;
         }
         let needed = self.is_needed(&child) || (child.kind == Kind::TaskWorker && tasks_wait);
         if !needed {

@@ -4,6 +4,7 @@ use crate::protocol::template::{Hello, HookCall, Kind};
 use crate::protocol::worker::DrainMode;
 
 use super::outcome::{Outcome, Progress};
+use super::scale::Wish;
 
 /// Number of a generation, from 1.
 pub type Generation = u64;
@@ -80,6 +81,13 @@ pub enum Event {
         overrides: Vec<String>,
         /// When the ticket is answered.
         until: Until,
+    },
+    /// Somebody wants more or fewer processes.
+    Scale {
+        /// Who is answered; signals have no ticket.
+        ticket: Option<Ticket>,
+        /// How many.
+        wish: Wish,
     },
     /// The probe has answered whether the new program can go on, or will not.
     Probed {
@@ -242,6 +250,17 @@ pub enum Action {
     Bind {
         /// Whose.
         generation: Generation,
+    },
+    /// Have the master make sockets for as many slots as [`Core::worker_num`](super::Core::worker_num)
+    /// tells, and whatever else so many workers need.
+    Widen {
+        /// The generation in force.
+        generation: Generation,
+    },
+    /// Tell a worker which sockets it accepts on: the number of workers has changed.
+    Doors {
+        /// Which.
+        child: ChildId,
     },
     /// Let the template run `preload`.
     Load {

@@ -18,6 +18,7 @@ mod reload;
 mod replace;
 mod retire;
 mod retirement;
+pub mod scale;
 mod stop;
 mod take_up;
 mod templates;
@@ -37,6 +38,7 @@ use generation::{GenerationState, Template};
 use hooks::HookRun;
 use reload::{Request, Run, Waiter};
 use respawn::Backoff;
+use scale::{Asked, Scale, Scaling};
 use stop::Stop;
 use upgrade::Upgrade;
 
@@ -51,6 +53,8 @@ enum Phase {
     Replacing(Run),
     /// The old generation's processes take their slots back.
     RollingBack(Run),
+    /// There are to be more or fewer processes.
+    Scaling(Scaling),
     /// Manager and master become the new program.
     Upgrading(Upgrade),
     /// On the way to the exit.
@@ -91,6 +95,12 @@ pub struct Core {
     #[serde(with = "crate::pairs")]
     backoffs: BTreeMap<(Generation, Kind, u32), Backoff>,
     draining: Vec<(Waiter, outcome::Outcome)>,
+    /// Numbers that hold instead of those of the settings.
+    #[serde(default)]
+    scale: Scale,
+    /// What is wished for and has not begun.
+    #[serde(default)]
+    scales: Vec<Asked>,
     greeted: bool,
     /// When the stop begins that was asked for.
     #[serde(default)]
@@ -123,6 +133,8 @@ impl Core {
             watch: pulse::Watch::default(),
             backoffs: BTreeMap::new(),
             draining: Vec::new(),
+            scale: Scale::default(),
+            scales: Vec::new(),
             greeted: false,
             stop_at: None,
             started_with: None,
@@ -145,6 +157,7 @@ impl Core {
             Event::Probed { result } => self.probed(result),
             Event::NotReplaced { reason } => self.not_replaced(&reason),
             Event::MasterReplaced { result } => self.master_replaced(result),
+            Event::Scale { ticket, wish } => self.scale_asked(ticket, wish),
             Event::Stop => self.stop_asked(),
             Event::Hurry => self.hurry_asked(),
             Event::Quit => self.quit_asked(),
@@ -184,6 +197,7 @@ impl Core {
             Phase::Starting(_) => self.advance_starting(),
             Phase::Replacing(_) => self.advance_replacing(),
             Phase::RollingBack(_) => self.advance_rolling_back(),
+            Phase::Scaling(_) => self.advance_scaling(),
             Phase::Upgrading(_) => self.advance_upgrading(),
             Phase::Stopping(_) => self.advance_stopping(),
         }
@@ -202,6 +216,7 @@ impl Core {
         let run = match &self.phase {
             Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => run.deadline,
             Phase::Upgrading(upgrade) => Some(upgrade.deadline),
+            Phase::Scaling(scaling) => Some(scaling.deadline),
             Phase::Idle | Phase::Stopping(_) => None,
         };
         let kills = self.children.values().filter_map(|child| match child.state {
@@ -289,11 +304,12 @@ impl Core {
         let running: &[Waiter] = match &self.phase {
             Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => &run.waiters,
             Phase::Upgrading(upgrade) => &upgrade.request.waiters,
-            Phase::Idle | Phase::Stopping(_) => &[],
+            Phase::Idle | Phase::Scaling(_) | Phase::Stopping(_) => &[],
         };
         let waiting = self.waiting.iter().flat_map(|request| &request.waiters);
         let draining = self.draining.iter().map(|(waiter, _)| waiter);
-        running.iter().chain(waiting).chain(draining).map(|waiter| waiter.ticket).collect()
+        let reloads = running.iter().chain(waiting).chain(draining).map(|waiter| waiter.ticket);
+        reloads.chain(self.scale_tickets()).collect()
     }
 
     /// The generations there are.
@@ -301,12 +317,14 @@ impl Core {
         self.generations.iter().map(|(number, state)| (*number, state))
     }
 
-    /// What goes on, in a word: `starting`, `serving`, `reloading`, `upgrading`, `stopping`.
+    /// What goes on, in a word: `starting`, `serving`, `reloading`, `scaling`,
+    /// `upgrading`, `stopping`.
     pub fn state(&self) -> &'static str {
         match self.phase {
             _ if self.workers.is_none() && !matches!(self.phase, Phase::Stopping(_)) => "starting",
             Phase::Idle => "serving",
             Phase::Starting(_) | Phase::Replacing(_) | Phase::RollingBack(_) => "reloading",
+            Phase::Scaling(_) => "scaling",
             Phase::Upgrading(_) => "upgrading",
             Phase::Stopping(_) => "stopping",
         }

@@ -14,7 +14,27 @@ pub enum Verdict {
     Aborted,
 }
 
-/// The answer to `reload`, and to the first start.
+/// How many processes there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Workers.
+    pub workers: u32,
+    /// Task workers.
+    pub task_workers: u32,
+}
+
+impl std::fmt::Display for Sizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = |number: u32| if number == 1 { "" } else { "s" };
+        write!(f, "{} worker{}", self.workers, plural(self.workers))?;
+        match self.task_workers {
+            0 => Ok(()),
+            number => write!(f, " and {number} task worker{}", plural(number)),
+        }
+    }
+}
+
+/// The answer to `reload`, to `scale`, and to the first start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// How it ended.
@@ -30,12 +50,15 @@ pub struct Outcome {
     /// What the operator should know all the same.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Answer to `scale`: how many processes there are now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<Sizes>,
 }
 
 /// How far a reload is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// `waiting`, `starting`, `replacing`, `rolling_back`, `draining`.
+    /// `waiting`, `starting`, `replacing`, `rolling_back`, `draining`, `scaling`.
     pub phase: String,
     /// Number of the new generation.
     pub generation: u64,

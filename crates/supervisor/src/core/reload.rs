@@ -102,6 +102,10 @@ impl Core {
 
     /// Begins what waits, unless too many generations live.
     pub(super) fn begin_waiting(&mut self) {
+        self.begin_scaling();
+        if self.phase != Phase::Idle {
+            return;
+        }
         let Some(waiting) = &self.waiting else { return };
         if waiting.upgrade {
             if let Some(request) = self.waiting.take() {
@@ -211,6 +215,7 @@ impl Core {
             output: String::new(),
             duration_ms: self.now.saturating_sub(began),
             warnings: Vec::new(),
+            scaled: None,
         }
     }
 

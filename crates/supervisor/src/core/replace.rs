@@ -88,6 +88,7 @@ impl Core {
         if run.scope == Scope::All {
             self.workers = Some(generation);
         }
+        self.settle_scale();
         let stays = |kind: Kind, of: Generation| {
             of == generation || (run.scope == Scope::Tasks && kind == Kind::Worker)
         };
@@ -161,7 +162,7 @@ impl Core {
         run.deadline = None;
         self.warn(format!("rolling back generation {}: {}", run.generation, run.failure));
         let Some(old) = self.workers else { return };
-        let slots = self.settings_of(old).map_or(0, |settings| settings.worker_num);
+        let slots = self.worker_num(old);
         for worker_id in 0..slots {
             if self.staying(old, Kind::Worker, worker_id).is_none()
                 && !self.respawns.iter().any(|it| {
@@ -180,7 +181,7 @@ impl Core {
         let Phase::RollingBack(run) = &self.phase else { return };
         let run = run.clone();
         let Some(old) = self.workers else { return };
-        let slots = self.settings_of(old).map_or(0, |settings| settings.worker_num);
+        let slots = self.worker_num(old);
         let back =
             |worker_id| self.staying(old, Kind::Worker, worker_id).is_some_and(Child::is_serving);
         if (0..slots).all(back) {
@@ -239,15 +240,15 @@ impl Core {
             Scope::All => Some(run.generation),
             Scope::Tasks => self.workers,
         };
-        workers.and_then(|it| self.settings_of(it)).map_or(0, |settings| settings.worker_num)
+        workers.map_or(0, |it| self.worker_num(it))
     }
 
     /// How many workers and task workers the run is to bring.
     fn wanted(&self, run: &Run) -> (u32, u32) {
-        let Some(settings) = self.settings_of(run.generation) else { return (0, 0) };
+        let tasks = self.task_worker_num(run.generation);
         match run.scope {
-            Scope::All => (settings.worker_num, settings.task_worker_num),
-            Scope::Tasks => (0, settings.task_worker_num),
+            Scope::All => (self.worker_num(run.generation), tasks),
+            Scope::Tasks => (0, tasks),
         }
     }
 

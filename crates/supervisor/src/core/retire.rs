@@ -19,7 +19,7 @@ impl Core {
             Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => {
                 run.generation == generation
             }
-            Phase::Idle | Phase::Upgrading(_) => false,
+            Phase::Idle | Phase::Scaling(_) | Phase::Upgrading(_) => false,
             // At a stop the order is the stop's own.
             Phase::Stopping(_) => return false,
         };

@@ -133,6 +133,7 @@ impl Core {
 
     fn abandon_reloads(&mut self) {
         self.fail_upgrade("the server is stopping");
+        self.abandon_scaling();
         if let Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) = &self.phase
         {
             let mut run = run.clone();

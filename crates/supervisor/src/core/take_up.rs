@@ -18,6 +18,7 @@ impl Core {
         if matches!(self.phase, Phase::Starting(_) | Phase::Replacing(_)) {
             self.fail_run("the manager has died in the middle of it".into());
         }
+        self.fail_scaling("the manager has died in the middle of it");
         self.upgrade_taken_up(planned);
         for child in nameless {
             self.not_forked(*child, "the manager has died".into());
@@ -25,6 +26,7 @@ impl Core {
         self.repeat_to_templates();
         self.repeat_to_children();
         self.repeat_kills();
+        self.assign_doors();
         self.repeat_commits();
         self.repeat_exit();
     }

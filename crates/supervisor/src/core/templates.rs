@@ -73,12 +73,17 @@ impl Core {
             state.template = Template::Loading;
             state.bound = true;
             self.out.push(Action::Load { generation });
+        } else {
+            self.widened(generation);
         }
     }
 
     /// The master could not bind.
     pub(super) fn not_bound(&mut self, generation: Generation, reason: String) {
-        self.template_failed(generation, reason);
+        match self.phase {
+            Phase::Scaling(_) if self.workers == Some(generation) => self.fail_scaling(&reason),
+            _ => self.template_failed(generation, reason),
+        }
     }
 
     /// `preload` has returned.

@@ -92,7 +92,7 @@ impl Manager {
             .map(|hello| hello.settings.clone())
             .unwrap_or_default();
         if !self.queues.contains_key(&queue) {
-            let made = Queue::new(&settings)?;
+            let made = Queue::new(&settings, self.core.worker_num(queue))?;
             for (what, ends) in made.keepsakes(queue) {
                 self.keep(what, &ends)?;
             }
@@ -113,13 +113,9 @@ impl Manager {
             gifts.push((Resource::HandOverSend, send.as_fd().try_clone_to_owned()?));
             gifts.push((Resource::HandOverReceive, receive.as_fd().try_clone_to_owned()?));
             let listeners = self.listeners.get(&generation).map_or(&[][..], Vec::as_slice);
-            for it in listeners_of(listeners, &settings, worker_id) {
-                let resource = Resource::Listener {
-                    name: it.name.clone(),
-                    address: it.address.clone(),
-                    backlog: settings.backlog,
-                };
-                gifts.push((resource, it.socket.try_clone()?));
+            let workers = self.core.worker_num(generation);
+            for it in listeners_of(listeners, settings.listen_mode, workers, worker_id) {
+                gifts.push((it.resource(settings.backlog), it.socket.try_clone()?));
             }
         }
         Ok(gifts)

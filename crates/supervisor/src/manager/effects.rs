@@ -24,6 +24,8 @@ impl Manager {
                 }
             }
             Action::Bind { generation } => self.bind(generation, true),
+            Action::Widen { generation } => self.widen(generation),
+            Action::Doors { child } => self.assign_doors(child),
             Action::Load { generation } => self.tell_template(generation, &ToTemplate::Load),
             Action::Fork { child, generation, kind, worker_id, queue } => {
                 if let Err(error) = self.fork(child, generation, kind, worker_id, queue) {
@@ -97,7 +99,7 @@ impl Manager {
             let message = FromManager::Bind {
                 generation,
                 listeners: hello.listeners,
-                slots: hello.settings.worker_num,
+                slots: self.core.worker_num(generation),
                 places: hello.places.filter(|_| places),
             };
             self.tell_master(&message, Vec::new());
@@ -167,6 +169,13 @@ impl Manager {
 
 fn log_outcome(outcome: &Outcome) {
     let Outcome { generation, duration_ms, reason, .. } = outcome;
+    if let Some(sizes) = outcome.scaled {
+        match outcome.outcome {
+            Verdict::Committed => tracing::info!("{sizes} after {duration_ms} ms"),
+            _ => tracing::error!("{reason} (as before: {sizes})"),
+        }
+        return;
+    }
     match outcome.outcome {
         Verdict::Committed => {
             tracing::info!("generation {generation} is committed after {duration_ms} ms");

@@ -111,6 +111,7 @@ impl Manager {
                 Verb::Upgrade { overrides, until } => {
                     self.take(Event::Upgrade { ticket, overrides, until });
                 }
+                Verb::Scale(wish) => self.take(Event::Scale { ticket, wish }),
                 Verb::Stop => self.take(Event::Stop),
                 Verb::Hurry => self.take(Event::Hurry),
                 Verb::Quit => self.take(Event::Quit),
@@ -119,12 +120,17 @@ impl Manager {
             ToManager::Listener { generation, name, address, slot } => {
                 if let Some(socket) = fds.pop() {
                     let listener = BoundListener { name, address, slot, socket };
-                    self.listeners.entry(generation).or_default().push(listener);
+                    let all = self.listeners.entry(generation).or_default();
+                    // All are told again when some are added.
+                    all.retain(|it| (&it.name, it.slot) != (&listener.name, slot));
+                    all.push(listener);
                 }
             }
             ToManager::Bound { generation } => self.take(Event::Bound { generation }),
             ToManager::NotBound { generation, reason } => {
-                self.listeners.remove(&generation);
+                if self.core.generation() != generation {
+                    self.listeners.remove(&generation);
+                }
                 self.take(Event::NotBound { generation, reason });
             }
             ToManager::Log => {

@@ -12,6 +12,7 @@ pub mod release;
 mod resources;
 mod rows;
 pub mod saved;
+mod scale;
 mod status;
 mod take_up;
 mod templates;

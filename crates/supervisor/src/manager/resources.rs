@@ -35,18 +35,41 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Makes the sockets. Besides the one of each worker there are as many reply sockets again,
-    /// for those that drain while their successors serve.
+    /// Makes the sockets.
     ///
     /// # Errors
     /// If no descriptors are to be had.
-    pub fn new(settings: &ServerSettings) -> io::Result<Self> {
+    pub fn new(settings: &ServerSettings, worker_num: u32) -> io::Result<Self> {
         let size = usize::try_from(settings.task_queue_size.as_u64()).unwrap_or(usize::MAX);
+        let pool = reply_sockets(worker_num);
         let (send, receive) = Channel::pair_sized(size)?;
-        let pool = 2 * settings.worker_num + 2;
         let replies =
             (0..pool).map(|_| Channel::pair_sized(size)).collect::<io::Result<Vec<_>>>()?;
         Ok(Self { send, receive, replies, free: (0..pool).collect() })
+    }
+
+    /// Makes more reply sockets, for more workers, and tells their numbers.
+    ///
+    /// # Errors
+    /// If no descriptors are to be had; those made so far stay.
+    pub fn widen(&mut self, pool: u32, size: usize) -> io::Result<std::ops::Range<u32>> {
+        let first = self.replies.len() as u32;
+        for index in first..pool {
+            self.replies.push(Channel::pair_sized(size)?);
+            self.free.insert(index);
+        }
+        Ok(first..pool)
+    }
+
+    /// A reply socket's duplicates, sending and receiving, and what the master knows them by.
+    pub fn reply_keepsake(
+        &self,
+        generation: Generation,
+        index: u32,
+    ) -> Option<(Keepsake, [OwnedFd; 2])> {
+        let (send, receive) = self.replies.get(index as usize)?;
+        let ends = [duplicate(send).ok()?, duplicate(receive).ok()?];
+        Some((Keepsake::Reply(generation, index), ends))
     }
 
     /// One that the master has kept. Its reply sockets are free, but for those that are `taken`.
@@ -125,20 +148,39 @@ impl Queue {
     }
 }
 
+/// Besides the one of each worker there are as many reply sockets again, for those that drain while
+/// their successors serve.
+pub fn reply_sockets(worker_num: u32) -> u32 {
+    2 * worker_num + 2
+}
+
+impl BoundListener {
+    /// As what it is given to a worker.
+    pub fn resource(&self, backlog: u32) -> Resource {
+        Resource::Listener {
+            name: self.name.clone(),
+            address: self.address.clone(),
+            backlog,
+            slot: self.slot,
+        }
+    }
+}
+
 /// The listeners that worker `worker_id` accepts on.
 ///
 /// Its own slot's; those of slots beyond `worker_num`, left over from when there were more
 /// workers, belong to all; so does everything that cannot or shall not be a slot.
-pub fn listeners_of<'a>(
-    listeners: &'a [BoundListener],
-    settings: &'a ServerSettings,
+pub fn listeners_of(
+    listeners: &[BoundListener],
+    mode: ListenMode,
+    worker_num: u32,
     worker_id: u32,
-) -> impl Iterator<Item = &'a BoundListener> {
+) -> impl Iterator<Item = &BoundListener> {
     listeners.iter().filter(move |it| {
-        settings.listen_mode == ListenMode::Shared
+        mode == ListenMode::Shared
             || it.address.starts_with("unix:")
             || it.slot == worker_id
-            || it.slot >= settings.worker_num
+            || it.slot >= worker_num
     })
 }
 

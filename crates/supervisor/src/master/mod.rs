@@ -33,6 +33,7 @@ use shiftwork_sys::{fd, slab::Slab};
 use crate::control::{Request, Response};
 use crate::core::event::{Ended, Generation, Millis, Ticket};
 use crate::core::outcome::{Outcome, Verdict};
+use crate::core::scale::Wish;
 use crate::places::Places;
 use crate::protocol::master::{FromManager, START, Seed, ToManager, Verb};
 use crate::protocol::template::ListenerSpec;
@@ -158,7 +159,6 @@ impl Master {
         match self.ears.hear(signo, monotonic_ms()) {
             Some(Asked::Verb(verb)) => self.ask_manager(None, verb),
             Some(Asked::ReopenLog) => self.reopen_log(),
-            Some(Asked::Nothing(why)) => tracing::warn!("{why}"),
             None => {}
         }
     }
@@ -188,6 +188,10 @@ impl Master {
             Request::Upgrade { set, until } => {
                 self.ask_manager(Some(ticket), Verb::Upgrade { overrides: set, until });
             }
+            Request::Scale { workers, task_workers } => {
+                let wish = Wish { workers, task_workers };
+                self.ask_manager(Some(ticket), Verb::Scale(wish));
+            }
             Request::Stop { now } => {
                 let pid = std::process::id().cast_signed();
                 self.control.answer(ticket, &Response::Stopping { pid });
@@ -210,7 +214,7 @@ impl Master {
                 self.vault.hide_unix_files();
             }
             Verb::Reload { .. } | Verb::Upgrade { .. } => self.notify.reloading(),
-            Verb::Status => {}
+            Verb::Scale(_) | Verb::Status => {}
         }
         if self.abandoned.is_some() {
             if let Some(ticket) = ticket {

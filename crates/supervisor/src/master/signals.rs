@@ -3,6 +3,7 @@
 use shiftwork_sys::signal;
 
 use crate::core::event::{Millis, Scope, Until};
+use crate::core::scale::{Count, Wish};
 use crate::protocol::master::Verb;
 
 use super::state::EarsState;
@@ -17,8 +18,6 @@ pub enum Asked {
     Verb(Verb),
     /// A log file that was moved away is opened anew.
     ReopenLog,
-    /// Nothing that is done, and why.
-    Nothing(&'static str),
 }
 
 /// Remembers what has been heard, as far as it matters.
@@ -71,6 +70,10 @@ impl Ears {
             let until = Until::Committed;
             Some(Asked::Verb(Verb::Reload { scope, overrides: Vec::new(), until }))
         };
+        let one_more = |more| {
+            let workers = Some(Count::By(more));
+            Some(Asked::Verb(Verb::Scale(Wish { workers, task_workers: None })))
+        };
         match signo {
             signal::TERM | signal::INT => match self.first_term {
                 None => {
@@ -86,10 +89,8 @@ impl Ears {
             signal::HUP if self.terminal && hung_up() => Some(Asked::Verb(Verb::Stop)),
             signal::USR1 | signal::HUP => reload(Scope::All),
             signal::USR2 => reload(Scope::Tasks),
-            signal::TTIN | signal::TTOU => Some(Asked::Nothing(
-                "TTIN and TTOU do not change the number of workers yet; set server.worker_num \
-                 and reload",
-            )),
+            signal::TTIN => one_more(1),
+            signal::TTOU => one_more(-1),
             other if other == signal::rtmin() => Some(Asked::ReopenLog),
             _ => None,
         }
@@ -132,5 +133,9 @@ mod tests {
             Some(Verb::Reload { scope: Scope::Tasks, .. })
         ));
         assert_eq!(ears.hear(signal::rtmin(), 0), Some(Asked::ReopenLog));
+        for (signo, more) in [(signal::TTIN, 1), (signal::TTOU, -1)] {
+            let wish = Wish { workers: Some(Count::By(more)), task_workers: None };
+            assert_eq!(verb(ears.hear(signo, 0)), Some(Verb::Scale(wish)));
+        }
     }
 }

@@ -78,6 +78,7 @@ impl Vault {
         slots: u32,
     ) -> Result<Vec<Handed>, String> {
         let mut handed = Vec::new();
+        let known = self.listeners.values().any(|it| it.wanted.contains_key(&generation));
         if let Some((one, other)) = same_address(specs) {
             return Err(format!("listeners {one} and {other} have the same address"));
         }
@@ -88,7 +89,10 @@ impl Vault {
             match bound {
                 Ok(duplicates) => handed.extend(duplicates),
                 Err(reason) => {
-                    self.forget(generation);
+                    // One that holds some already goes on with those.
+                    if !known {
+                        self.forget(generation);
+                    }
                     return Err(format!("listener {}: {reason}", spec.name));
                 }
             }
@@ -107,7 +111,10 @@ impl Vault {
         match self.listeners.get_mut(&key(spec)) {
             Some(held) => {
                 held.add_slots(slots, self.keeps)?;
-                held.wanted.insert(generation, slots);
+                if held.wanted.insert(generation, slots).is_some_and(|before| slots > before) {
+                    // There are to be more workers: they accept before anything is committed.
+                    held.used = held.used.max(slots);
+                }
             }
             None => {
                 let taken = take_for(&mut self.given, spec, &address);

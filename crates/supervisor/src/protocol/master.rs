@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::template::{ListenerSpec, Snapshot};
 use crate::core::event::{ChildId, Ended, Generation, Scope, Ticket, Until};
 use crate::core::outcome::{Outcome, Progress};
+use crate::core::scale::Wish;
 use crate::places::Places;
 use crate::settings::LogLevel;
 
@@ -99,6 +100,8 @@ pub enum Verb {
         /// When to answer.
         until: Until,
     },
+    /// Have more or fewer processes.
+    Scale(Wish),
     /// Finish what is in hand, then leave; after `pre_stop_delay`.
     Stop,
     /// It was asked for a second time: the delay is over; if it was already, leave now.

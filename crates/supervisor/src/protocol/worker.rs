@@ -41,6 +41,9 @@ pub enum Resource {
         address: String,
         /// Length of the queue for `listen`.
         backlog: u32,
+        /// Its slot.
+        #[serde(default)]
+        slot: u32,
     },
 }
 
@@ -81,6 +84,12 @@ pub enum ToWorker {
     Begin(Begin),
     /// Start accepting (task worker: start taking tasks), then say `Serving`.
     Serve,
+    /// Accept on the listeners of these slots, all of which have been given, and leave the others to
+    /// whoever has them now.
+    Doors {
+        /// The slots.
+        slots: Vec<u32>,
+    },
     /// Stop accepting, finish what is in hand, hand over or close the rest, exit 0.
     /// Sent again, it replaces the deadlines (zero: now).
     Drain {

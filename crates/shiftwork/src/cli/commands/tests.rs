@@ -132,6 +132,7 @@ fn sentences() {
         output: String::new(),
         duration_ms: 45,
         warnings: Vec::new(),
+        scaled: None,
     };
     let committed = outcome(Verdict::Committed, 2);
     assert_eq!(sentence(&committed, Until::Committed), "generation 2 is committed after 45 ms");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod reloads;
+mod scales;
 mod single;
 mod stops;
 mod walk;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use crate::core::event::{Ended, Event, Scope, Until};
+use crate::core::scale::{Count, Wish};
 use crate::protocol::template::Kind;
 
 use super::world::{Fault, World};
@@ -23,6 +24,7 @@ enum Step {
     FinishDrain(usize),
     KillManager(usize),
     Upgrade(Fault),
+    Scale(Wish, Fault),
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -48,6 +50,29 @@ fn upgrade_fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
+/// A process that hangs hangs for ever: that is another test's.
+fn scale_fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        4 => Just(Fault::None),
+        1 => Just(Fault::NotBound),
+        1 => Just(Fault::ForkRefused),
+        1 => Just(Fault::StartFails),
+        1 => (0_u32..4).prop_map(Fault::StartFailsFrom),
+    ]
+}
+
+fn count(most: u32) -> impl Strategy<Value = Option<Count>> {
+    prop_oneof![
+        Just(None),
+        (1..=most).prop_map(|it| Some(Count::To(it))),
+        (-2_i32..3).prop_map(|it| Some(Count::By(it))),
+    ]
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    (count(4), count(3)).prop_map(|(workers, task_workers)| Wish { workers, task_workers })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => Just(Step::Answer),
@@ -62,6 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0_usize..8).prop_map(Step::FinishDrain),
         1 => (0_usize..4).prop_map(Step::KillManager),
         1 => upgrade_fault().prop_map(Step::Upgrade),
+        1 => (wish(), scale_fault()).prop_map(|(wish, fault)| Step::Scale(wish, fault)),
     ]
 }
 
@@ -116,6 +142,11 @@ fn take(world: &mut World, step: Step) {
             world.plan.fault = fault;
             world.ask_upgrade();
         }
+        Step::Scale(wish, fault) => {
+            let generation = world.core.generation();
+            world.change_fault(generation, fault);
+            world.ask_scale(wish);
+        }
         Step::KillManager(performed) => world.kill_manager(performed),
         Step::FinishDrain(which) => {
             let drains = |child: &u64| world.processes[child].draining;
@@ -148,6 +179,7 @@ proptest! {
         }
         // Left alone, it comes to rest.
         world.plan.fault = Fault::None;
+        world.heal();
         for _ in 0..400 {
             world.run();
             if !world.let_time_pass() {
@@ -157,8 +189,16 @@ proptest! {
         world.run();
         prop_assert_eq!(world.core.state(), "serving");
         let generation = world.core.generation();
-        prop_assert_eq!(world.serving_in(generation, Kind::Worker), vec![0, 1]);
-        prop_assert_eq!(world.slots_served().len(), 2);
+        let number = world.core.worker_num(generation);
+        let slots: Vec<u32> = (0..number).collect();
+        prop_assert_eq!(&world.serving_in(generation, Kind::Worker), &slots);
+        prop_assert_eq!(world.slots_served().into_iter().collect::<Vec<_>>(), slots);
+        // Nobody waits for ever behind a door that was closed.
+        prop_assert!(world.queues_served().is_superset(&world.opened), "{:?}", world.processes);
+        let tasks = world.processes.values().filter(|it| it.kind == Kind::TaskWorker);
+        let mut tasks: Vec<u32> = tasks.map(|it| it.worker_id).collect();
+        tasks.sort_unstable();
+        prop_assert_eq!(tasks, world.task_worker_ids());
         let draining = world.processes.values().filter(|it| it.draining).count();
         prop_assert_eq!(draining, 0, "{:?}", world.processes);
         prop_assert!(world.processes.values().all(|it| it.stuck.is_none()));
@@ -195,6 +235,7 @@ proptest! {
                     world.now += 1;
                     world.tell(event);
                     prop_assert_eq!(world.slots_served().len(), workers as usize);
+                    prop_assert!(world.queues_served().is_superset(&world.opened));
                 }
                 if world.core.state() == "serving" || !world.let_time_pass() {
                     break;
@@ -202,5 +243,36 @@ proptest! {
             }
         }
         prop_assert_eq!(world.core.state(), "serving");
+    }
+
+    #[test]
+    fn without_deaths_no_queue_is_without_a_worker_while_it_scales(
+        steps in prop::collection::vec((wish(), fault(), any::<bool>()), 1..8),
+        parallel in 0_u32..3,
+    ) {
+        let mut world = World::serving(2, 1);
+        world.plan.settings.reload_parallel = parallel;
+        for (wish, fault, reload) in steps {
+            world.change_fault(world.core.generation(), fault);
+            world.ask_scale(wish);
+            if reload {
+                world.ask(Scope::All, Until::Committed);
+            }
+            loop {
+                while let Some(event) = world.events.pop_front() {
+                    world.now += 1;
+                    world.tell(event);
+                    prop_assert!(
+                        world.queues_served().is_superset(&world.opened),
+                        "{:?} of {:?}", world.queues_served(), world.opened
+                    );
+                }
+                if world.core.state() == "serving" || !world.let_time_pass() {
+                    break;
+                }
+            }
+        }
+        prop_assert_eq!(world.core.state(), "serving");
+        prop_assert_eq!(world.finished.len() as u64, world.asked());
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::core::child::{Child, Purpose};
 use crate::core::event::{Action, ChildId, Ended, Event, Generation, Millis, Scope, Ticket, Until};
 use crate::core::outcome::{Outcome, Verdict};
+use crate::core::scale::Wish;
 use crate::core::{Core, Pids};
 use crate::protocol::template::{Formats, Hello, HookName, Kind};
 use crate::protocol::worker::DrainMode;
@@ -39,7 +40,7 @@ pub(super) struct Plan {
     pub(super) hooks: Vec<HookName>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) generation: Generation,
     pub(super) kind: Kind,
@@ -48,6 +49,8 @@ pub(super) struct Process {
     pub(super) draining: bool,
     /// Since when its loop does not turn.
     pub(super) stuck: Option<Millis>,
+    /// The slots whose queues it accepts on while it serves.
+    pub(super) doors: BTreeSet<u32>,
 }
 
 pub(super) struct World {
@@ -55,6 +58,8 @@ pub(super) struct World {
     pub(super) now: Millis,
     pub(super) plan: Plan,
     plans: BTreeMap<Generation, Plan>,
+    /// Generations whose fault is not the one that they began with.
+    changed: BTreeSet<Generation>,
     pub(super) templates: BTreeSet<Generation>,
     pub(super) processes: BTreeMap<ChildId, Process>,
     hooks: BTreeSet<ChildId>,
@@ -65,6 +70,10 @@ pub(super) struct World {
     /// Draining processes stay until the test lets them go.
     pub(super) slow_drain: bool,
     next_ticket: Ticket,
+    /// Slots whose sockets the master gives to everybody: it has been told that they were in use.
+    used: u32,
+    /// Slots that somebody has accepted on: connections can stand in their queues.
+    pub(super) opened: BTreeSet<u32>,
     /// Another manager is to take up: as planned, or not.
     manager: Option<bool>,
 }
@@ -91,6 +100,7 @@ impl World {
             now: 1_000,
             plan,
             plans: BTreeMap::new(),
+            changed: BTreeSet::new(),
             templates: BTreeSet::new(),
             processes: BTreeMap::new(),
             hooks: BTreeSet::new(),
@@ -100,6 +110,8 @@ impl World {
             exit: None,
             slow_drain: false,
             next_ticket: 0,
+            used: 0,
+            opened: BTreeSet::new(),
             manager: None,
         }
     }
@@ -125,6 +137,32 @@ impl World {
         let (ticket, until) = (Some(self.next_ticket), Until::Committed);
         self.tell(Event::Upgrade { ticket, overrides: Vec::new(), until });
         self.next_ticket
+    }
+
+    /// How many answers there have to be.
+    pub(super) fn asked(&self) -> u64 {
+        self.next_ticket
+    }
+
+    /// The ids that task workers are to have.
+    pub(super) fn task_worker_ids(&self) -> Vec<u32> {
+        let Some((workers, tasks)) = self.core.in_force() else { return Vec::new() };
+        let first = self.core.worker_num(workers);
+        (first..first + self.core.task_worker_num(tasks)).collect()
+    }
+
+    pub(super) fn ask_scale(&mut self, wish: Wish) -> Ticket {
+        self.next_ticket += 1;
+        self.tell(Event::Scale { ticket: Some(self.next_ticket), wish });
+        self.next_ticket
+    }
+
+    /// Asks for other numbers and runs until it is answered.
+    pub(super) fn scale(&mut self, wish: Wish) -> Outcome {
+        let ticket = self.ask_scale(wish);
+        self.run();
+        while !self.finished.contains_key(&ticket) && self.let_time_pass() {}
+        self.finished.get(&ticket).cloned().unwrap()
     }
 
     /// Asks for a reload and runs until it is answered.
@@ -287,6 +325,18 @@ impl World {
         self.processes.values().filter(serves).map(|it| it.worker_id).collect()
     }
 
+    /// The slots whose queues somebody empties.
+    pub(super) fn queues_served(&self) -> BTreeSet<u32> {
+        let serves = |it: &&Process| it.kind == Kind::Worker && it.serving && !it.draining;
+        self.processes.values().filter(serves).flat_map(|it| it.doors.iter().copied()).collect()
+    }
+
+    /// What the manager gives a worker: its own slot, and those of workers that are no more.
+    fn doors(&self, generation: Generation, worker_id: u32) -> BTreeSet<u32> {
+        let number = self.core.worker_num(generation);
+        (0..number.max(self.used)).filter(|it| *it == worker_id || *it >= number).collect()
+    }
+
     pub(super) fn child(&self, generation: Generation, kind: Kind, id: u32) -> ChildId {
         let found = self
             .processes
@@ -306,6 +356,25 @@ impl World {
                     Event::Bound { generation }
                 });
             }
+            Action::Widen { generation } => {
+                let generation = *generation;
+                self.used = self.used.max(self.core.worker_num(generation));
+                self.events.push_back(if self.fault(generation) == Fault::NotBound {
+                    Event::NotBound { generation, reason: "no descriptors".into() }
+                } else {
+                    Event::Bound { generation }
+                });
+            }
+            Action::Doors { child } => {
+                let process = self.processes.get(child).cloned();
+                if let Some(process) = process {
+                    let doors = self.doors(process.generation, process.worker_id);
+                    if process.serving && !process.draining {
+                        self.opened.extend(&doors);
+                    }
+                    self.processes.insert(*child, Process { doors, ..process });
+                }
+            }
             Action::Load { generation } => self.load(*generation),
             Action::Fork { child, generation, kind, worker_id, .. } => {
                 self.fork(*child, *generation, *kind, *worker_id);
@@ -318,6 +387,9 @@ impl World {
             Action::Serve { child } => {
                 if let Some(process) = self.processes.get_mut(child) {
                     process.serving = true;
+                    if process.kind == Kind::Worker {
+                        self.opened.extend(&process.doors);
+                    }
                     self.events.push_back(Event::Serving { child: *child });
                 }
             }
@@ -374,12 +446,29 @@ impl World {
             }
             Action::StepDown => self.manager = Some(false),
             Action::EndProbe => self.events.retain(|it| !matches!(it, Event::Probed { .. })),
-            Action::Commit { .. }
-            | Action::Inspect { .. }
+            Action::Commit { generation, .. } => {
+                self.used = self.used.max(self.core.worker_num(*generation));
+            }
+            Action::Inspect { .. }
             | Action::Stopping
             | Action::Forget { .. }
             | Action::Progress { .. }
             | Action::Log { .. } => {}
+        }
+    }
+
+    /// From now on this goes wrong in a generation that is there.
+    pub(super) fn change_fault(&mut self, generation: Generation, fault: Fault) {
+        if let Some(plan) = self.plans.get_mut(&generation) {
+            plan.fault = fault;
+            self.changed.insert(generation);
+        }
+    }
+
+    /// What was made to go wrong later goes well again.
+    pub(super) fn heal(&mut self) {
+        for generation in std::mem::take(&mut self.changed) {
+            self.change_fault(generation, Fault::None);
         }
     }
 
@@ -444,8 +533,13 @@ impl World {
             self.events.push_back(Event::NotForked { child, reason });
             return;
         }
-        let process =
-            Process { generation, kind, worker_id, serving: false, draining: false, stuck: None };
+        let doors = match kind {
+            Kind::Worker => self.doors(generation, worker_id),
+            Kind::TaskWorker => BTreeSet::new(),
+        };
+        let (serving, draining) = (false, false);
+        let stuck = None;
+        let process = Process { generation, kind, worker_id, serving, draining, stuck, doors };
         self.processes.insert(child, process);
         self.events.push_back(Event::Forked { child, pid: i32::try_from(child).unwrap() + 100 });
         let fails = match fault {

@@ -1,0 +1,95 @@
+//! `scale`: more or fewer workers and task workers, over the control socket.
+
+use std::time::Duration;
+
+use shiftwork_supervisor::control::{Request, Response};
+use shiftwork_supervisor::core::outcome::{Outcome, Verdict};
+use shiftwork_supervisor::core::scale::{Count, MOST, Wish};
+
+use super::commands::{Deadline, connect, failed, refused, unexpected};
+use super::progress::Shown;
+use super::{Application, Cli, exit, output};
+
+/// How to scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    /// How many processes.
+    pub wish: Wish,
+    /// The longest wait. The change itself goes on afterwards.
+    pub timeout: Option<Duration>,
+}
+
+/// `4`: so many; `+1`, `-1`: so many more or fewer.
+pub(super) fn count(text: &str) -> Result<Count, String> {
+    let wrong = || format!("write a number from 1 to {MOST}, or +1 or -1 for one more or fewer");
+    if text.starts_with(['+', '-']) {
+        let most = MOST.cast_signed();
+        let more = text.parse::<i32>().ok().filter(|it| (-most..=most).contains(it));
+        return more.map(Count::By).ok_or_else(wrong);
+    }
+    let number = text.parse::<u32>().ok().filter(|it| (1..=MOST).contains(it));
+    number.map(Count::To).ok_or_else(wrong)
+}
+
+/// Asks for another number of processes and waits until they serve. Gives the exit status.
+pub(super) fn scale(application: &Application<'_>, cli: &Cli, scale: &Scale) -> u8 {
+    let name = application.name;
+    let deadline = Deadline::after(scale.timeout);
+    let mut client = match connect(application, cli) {
+        Ok(client) => client,
+        Err(status) => return status,
+    };
+    let sent = client.send(&Request::from(scale.wish));
+    let mut shown = Shown::new(cli.json);
+    let last = loop {
+        match deadline.receive(&mut client) {
+            Ok(Response::Progress(progress)) => shown.update(progress),
+            other => break other,
+        }
+    };
+    shown.finish();
+    match last {
+        Ok(Response::Outcome(outcome)) => tell(&outcome, cli.json),
+        Ok(Response::Refused { reason, not_permitted }) => refused(name, &reason, not_permitted),
+        Ok(_) => unexpected(name),
+        Err(error) => failed(name, sent.as_ref().err().unwrap_or(&error), "; the change goes on"),
+    }
+}
+
+fn tell(outcome: &Outcome, json: bool) -> u8 {
+    let done = outcome.outcome == Verdict::Committed;
+    if json {
+        output::say(&serde_json::to_string(outcome).unwrap_or_default());
+    } else if done {
+        output::say(&sentence(outcome));
+    } else {
+        if !outcome.output.is_empty() {
+            output::warn(outcome.output.trim_end_matches('\n'));
+        }
+        output::warn(&sentence(outcome));
+    }
+    if done { exit::OK } else { exit::FAILED }
+}
+
+fn sentence(outcome: &Outcome) -> String {
+    let sizes = outcome.scaled.map(|it| it.to_string()).unwrap_or_default();
+    match outcome.outcome {
+        Verdict::Committed => format!("{sizes} after {} ms", outcome.duration_ms),
+        _ => format!("{} (as before: {sizes})", outcome.reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts() {
+        assert_eq!(count("4"), Ok(Count::To(4)));
+        assert_eq!(count("+2"), Ok(Count::By(2)));
+        assert_eq!(count("-1"), Ok(Count::By(-1)));
+        for wrong in ["0", "1025", "x", "", "+", "--1", "+9999", "4 "] {
+            assert!(count(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
