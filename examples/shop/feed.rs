@@ -41,6 +41,23 @@ impl WebSocket for Feed {
     type Session = ();
 
     async fn open(&self, conn: &mut Connection<()>) -> Result<(), BoxError> {
+        self.begin(conn);
+        Ok(())
+    }
+
+    /// The connection has come over from another worker, and what pushed there has ended.
+    async fn resume(&self, conn: &mut Connection<()>) -> Result<(), BoxError> {
+        self.begin(conn);
+        Ok(())
+    }
+
+    async fn message(&self, _: &mut Connection<()>, _: Message) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+impl Feed {
+    fn begin(&self, conn: &mut Connection<()>) {
         let (worker, viewer) = (self.worker.clone(), conn.sender());
         // Ends with the connection: then nothing can be sent any more.
         tokio::spawn(async move {
@@ -54,10 +71,5 @@ impl WebSocket for Feed {
                 }
             }
         });
-        Ok(())
-    }
-
-    async fn message(&self, _: &mut Connection<()>, _: Message) -> Result<(), BoxError> {
-        Ok(())
     }
 }

@@ -128,6 +128,10 @@ pub struct ServerSettings {
     pub task_queue_size: ByteSize,
     /// Open connections per worker; more wait in the listener's queue. Default 10,000.
     pub max_connection: u32,
+    /// In which `SESSION_VERSION` the sessions of WebSocket and raw TCP connections are written when
+    /// these pass to another process, where the handler can write an older one: set to the version
+    /// of the release before, it lets that one read them if it is returned to. Default: their own.
+    pub session_write_version: Option<u32>,
     /// Descriptors a process may hold (`RLIMIT_NOFILE`). Default: raised to the hard limit.
     pub open_files: Option<u64>,
 }
@@ -167,6 +171,7 @@ impl Default for ServerSettings {
             task_max_size: ByteSize::kib(64),
             task_queue_size: ByteSize::mib(1),
             max_connection: 10_000,
+            session_write_version: None,
             open_files: None,
         }
     }

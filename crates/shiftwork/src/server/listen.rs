@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::conn::{Conn, Stream};
 use crate::http::{self, HttpLimits, HttpService, Outcome};
-use crate::tcp::{self, ErasedTcp, Framing, TcpHandler};
+use crate::tcp::{self, ErasedTcp, Framing, LengthField, TcpHandler};
 use crate::websocket::{self, ErasedWebSocket, WebSocket};
 
 use super::callbacks::Boxed;
@@ -149,6 +149,17 @@ impl<S> Tcp<S> {
         Self { framing: Framing::Lines, make: Box::new(move |state| tcp::erased(make(state))) }
     }
 
+    /// The handler gets messages that stand behind their length, without it; it answers with
+    /// [`send_packet`](crate::tcp::Connection::send_packet).
+    #[must_use]
+    pub fn packets<H: TcpHandler>(
+        length: LengthField,
+        make: impl Fn(&Arc<S>) -> H + Send + Sync + 'static,
+    ) -> Self {
+        let framing = Framing::Packets(length);
+        Self { framing, make: Box::new(move |state| tcp::erased(make(state))) }
+    }
+
     /// The handler gets bytes as they come.
     #[must_use]
     pub fn bytes<H: TcpHandler>(make: impl Fn(&Arc<S>) -> H + Send + Sync + 'static) -> Self {
@@ -220,12 +231,15 @@ impl Protocol {
     }
 }
 
+/// WebSocket handlers by their names.
+pub(crate) type WebSockets = HashMap<String, Arc<dyn ErasedWebSocket>>;
+
 /// A listener's handlers in one worker.
 #[derive(Clone)]
 pub(crate) enum Serving {
     Http {
         service: Arc<dyn ServeHttp>,
-        websockets: Arc<HashMap<String, Arc<dyn ErasedWebSocket>>>,
+        websockets: Arc<WebSockets>,
         marks: Option<Arc<HeaderMap>>,
         cancel_on_disconnect: bool,
     },

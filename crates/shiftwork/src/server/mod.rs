@@ -14,7 +14,7 @@ pub use listen::{Http, Listener, Tcp};
 pub(crate) use app::{AnyApp, App};
 pub(crate) use boot::read_app;
 pub(crate) use callbacks::Callbacks;
-pub(crate) use listen::Serving;
+pub(crate) use listen::{Serving, WebSockets};
 pub(crate) use load::environment;
 
 use std::collections::BTreeMap;

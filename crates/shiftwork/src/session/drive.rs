@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::BoxError;
 use super::control::Orders;
 use super::finish;
+use super::form::{self, Form};
 use super::guard::guarded;
 use super::link::{Framing, HIGH_WATER, Incoming, Link};
 use super::mailbox::{Mailbox, Push};
@@ -27,6 +28,8 @@ use super::wire::{Transport, Wire};
 pub(crate) trait Service: Send + Sync + 'static {
     type Framing: Framing;
     type Session: Serialize + DeserializeOwned + Default + Send + 'static;
+    /// The forms in which the session is read and written.
+    type Form: Form<Session = Self::Session>;
     /// What the handler gets to see: link and session together.
     type Connection: Send;
 
@@ -36,6 +39,10 @@ pub(crate) trait Service: Send + Sync + 'static {
     fn into_link(conn: Self::Connection) -> Link<Self::Framing>;
 
     fn open(
+        &self,
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+    fn resume(
         &self,
         conn: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
@@ -99,12 +106,13 @@ async fn live<V: Service>(
     let mut wire = Wire::new(start.stream, start.unread);
     let (session, idle) = match start.begin {
         Begin::Fresh => (Some(V::Session::default()), Duration::ZERO),
-        Begin::With(session) => (read_session(&session), Duration::ZERO),
+        Begin::With(session) => (form::decode(&session), Duration::ZERO),
         Begin::Adopt(saved) => {
             // First of all what the other process owed the client, whatever becomes of the rest.
             wire.unsent.extend_from_slice(&saved.unsent);
             let readable = framing.restore(&saved.half_read);
-            (read_session(&saved.session).filter(|_| readable), saved.idle)
+            let session = form::read::<V::Form>(saved.version, &saved.session);
+            (session.filter(|_| readable), saved.idle)
         }
     };
     let now = Instant::now();
@@ -129,7 +137,12 @@ async fn live<V: Service>(
         return Box::pin(finish::unopened::<V>(&mut conn, CloseReason::Unreadable)).await;
     };
     let mut conn = V::connection(link, session);
-    if !adopted {
+    if adopted {
+        V::link(&mut conn).begin("resume");
+        let result = guarded(service.resume(&mut conn)).await;
+        // A failure stands in `ending`, and `close` is called: it has been open before.
+        V::link(&mut conn).settle_unseen("resume", result);
+    } else {
         V::link(&mut conn).begin("open");
         let result = guarded(service.open(&mut conn)).await;
         let link = V::link(&mut conn);
@@ -141,15 +154,7 @@ async fn live<V: Service>(
     // Boxed: only what a waiting connection needs shall count for its size.
     match serve(service, &mut conn, start.on_drain).await {
         Stop::End(reason) => Box::pin(finish::opened(service, &mut conn, reason)).await,
-        Stop::HandOver => Box::pin(hand_over(service, conn)).await,
-    }
-}
-
-fn read_session<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((session, [])) => Some(session),
-        // Left-over bytes mean another type that happens to begin alike.
-        Ok(_) | Err(_) => None,
+        Stop::HandOver => Box::pin(hand_over(service, conn, start.write_version)).await,
     }
 }
 
@@ -171,7 +176,7 @@ async fn serve<V: Service>(service: &V, conn: &mut V::Connection, on_drain: OnDr
             return Stop::End(reason);
         }
         let orders = link.control.orders();
-        if orders.drain && on_drain == OnDrain::HandOver {
+        if orders.drain && !orders.close && on_drain == OnDrain::HandOver {
             return Stop::HandOver;
         }
         match link.framing.decode(&mut link.wire.unread, &mut link.wire.unsent) {
@@ -315,6 +320,7 @@ async fn wait<F: Framing>(
 async fn hand_over<V: Service>(
     service: &V,
     mut conn: V::Connection,
+    write_version: Option<u32>,
 ) -> Outcome<Box<dyn Transport>> {
     let link = V::link(&mut conn);
     link.mailbox.close();
@@ -326,7 +332,7 @@ async fn hand_over<V: Service>(
     if let Some(reason) = link.ending.take() {
         return finish::opened(service, &mut conn, reason).await;
     }
-    let session = match postcard::to_allocvec(V::session(&conn)) {
+    let (version, session) = match form::write::<V::Form>(V::session(&conn), write_version) {
         Ok(session) => session,
         Err(error) => {
             let (protocol, peer) = (V::Framing::NAME, V::link(&mut conn).peer);
@@ -337,6 +343,7 @@ async fn hand_over<V: Service>(
     let link = V::into_link(conn);
     let saved = Saved {
         session,
+        version,
         half_read: link.framing.save(),
         unsent: link.wire.unsent.to_vec(),
         idle: link.last_seen.elapsed(),

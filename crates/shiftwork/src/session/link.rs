@@ -51,6 +51,14 @@ pub enum SendError {
     /// The queue of pushes is full: the client is slower than what is sent to it.
     #[error("the connection's queue is full")]
     Full,
+    /// The message is longer than its length field can say.
+    #[error("a message of {bytes} bytes; its length field has room for {most}")]
+    TooLong {
+        /// Its bytes.
+        bytes: usize,
+        /// The most that there can be.
+        most: usize,
+    },
     /// The client took no bytes for `idle_timeout`.
     #[error("the client took no bytes for {0:?}")]
     Stalled(Duration),
@@ -229,10 +237,19 @@ impl<F: Framing> Link<F> {
         what: &'static str,
         result: Result<Result<(), BoxError>, Panicked>,
     ) -> bool {
-        self.control.end();
-        self.shared.end();
         // The client was waiting for us, not we for it.
         self.seen();
+        self.settle_unseen(what, result)
+    }
+
+    /// As [`settle`](Link::settle), of something that the client knows nothing of.
+    pub(crate) fn settle_unseen(
+        &mut self,
+        what: &'static str,
+        result: Result<Result<(), BoxError>, Panicked>,
+    ) -> bool {
+        self.control.end();
+        self.shared.end();
         let (protocol, peer) = (F::NAME, self.peer);
         match result {
             Ok(Ok(())) => return true,

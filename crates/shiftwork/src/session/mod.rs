@@ -9,6 +9,7 @@
 mod control;
 mod drive;
 mod finish;
+mod form;
 mod guard;
 mod limits;
 mod link;
@@ -21,6 +22,7 @@ pub(crate) mod testing;
 mod wire;
 
 pub use control::{Control, Orders, Switch};
+pub use form::{LONGEST_SESSION, decode, encode};
 pub use limits::StreamLimits;
 pub use link::{Peer, SendError};
 pub use mailbox::Sender;
@@ -29,6 +31,7 @@ pub use start::{Begin, OnDrain, Outcome, Parcel, Saved, Start};
 pub use wire::Transport;
 
 pub(crate) use drive::{Service, run};
+pub(crate) use form::Form;
 pub(crate) use link::{Framing, Incoming, Link};
 pub(crate) use start::unbox;
 

@@ -30,12 +30,30 @@ pub enum Begin {
 pub struct Saved {
     /// The application's session.
     pub session: Vec<u8>,
+    /// The `SESSION_VERSION` in which it is written.
+    pub version: u32,
     /// The framing's half-read message.
     pub half_read: Vec<u8>,
     /// What the client has not taken yet; usually nothing.
     pub unsent: Vec<u8>,
     /// How long the connection had been idle.
     pub idle: Duration,
+}
+
+impl Saved {
+    /// As it travels.
+    ///
+    /// # Errors
+    /// None is known for plain data in memory.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        postcard::to_allocvec(self).map_err(|error| error.to_string())
+    }
+
+    /// From what [`to_bytes`](Saved::to_bytes) has written, here or in another release.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        super::form::decode(bytes)
+    }
 }
 
 /// What the order to drain means for a connection.
@@ -65,6 +83,9 @@ pub struct Start<S> {
     pub limits: StreamLimits,
     /// What draining means here.
     pub on_drain: OnDrain,
+    /// In which version the session is written for others, if the handler can (the setting
+    /// `session_write_version`). None: in its own.
+    pub write_version: Option<u32>,
 }
 
 impl<S> Start<S> {
@@ -79,6 +100,7 @@ impl<S> Start<S> {
             control,
             limits: StreamLimits::default(),
             on_drain: OnDrain::Close,
+            write_version: None,
         }
     }
 }
@@ -93,6 +115,7 @@ impl<S: Transport> Start<S> {
             control: self.control,
             limits: self.limits,
             on_drain: self.on_drain,
+            write_version: self.write_version,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
-use super::framing::{Framing, Lines, LinesError};
+use super::framing::{Framing, LengthField, Lines, LinesError};
 use crate::session::{
     self, CloseReason, Incoming, Link, Peer, SendError, Sender, StreamLimits, Violation,
 };
@@ -39,6 +39,24 @@ impl<S> Connection<S> {
         let mut bytes = BytesMut::with_capacity(line.len() + ending.len());
         bytes.extend_from_slice(line);
         bytes.extend_from_slice(ending);
+        self.link.send(bytes.freeze()).await
+    }
+
+    /// Sends a message behind its length, written as this listener's framing
+    /// ([`Framing::Packets`]) has it; in another framing, as [`send`](Connection::send).
+    ///
+    /// # Errors
+    /// As [`send`](Connection::send), and [`SendError::TooLong`] if the length has no room in its
+    /// field; then nothing is sent, and the connection goes on.
+    pub async fn send_packet(&mut self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
+        let message = message.as_ref();
+        let mut bytes = BytesMut::with_capacity(message.len() + 4);
+        if let TcpFraming::Packets { field, .. } = &self.link.framing
+            && !field.write(message.len(), &mut bytes)
+        {
+            return Err(SendError::TooLong { bytes: message.len(), most: field.longest() });
+        }
+        bytes.extend_from_slice(message);
         self.link.send(bytes.freeze()).await
     }
 
@@ -82,6 +100,7 @@ impl<S: fmt::Debug> fmt::Debug for Connection<S> {
 /// A raw stream under the common driver.
 pub(crate) enum TcpFraming {
     Lines(Lines),
+    Packets { field: LengthField, limit: usize },
     Bytes { limit: usize },
 }
 
@@ -89,6 +108,9 @@ impl TcpFraming {
     pub(crate) fn new(framing: Framing, limits: &StreamLimits) -> Self {
         match framing {
             Framing::Lines => TcpFraming::Lines(Lines::new(limits.message_size)),
+            Framing::Packets(field) => {
+                TcpFraming::Packets { field, limit: limits.message_size.max(1) }
+            }
             Framing::Bytes => TcpFraming::Bytes { limit: limits.message_size.max(1) },
         }
     }
@@ -96,7 +118,7 @@ impl TcpFraming {
     fn ending(&self) -> &'static [u8] {
         match self {
             TcpFraming::Lines(lines) if lines.carriage_return => b"\r\n",
-            TcpFraming::Lines(_) | TcpFraming::Bytes { .. } => b"\n",
+            TcpFraming::Lines(_) | TcpFraming::Packets { .. } | TcpFraming::Bytes { .. } => b"\n",
         }
     }
 }
@@ -114,6 +136,7 @@ impl session::Framing for TcpFraming {
         let message = match self {
             TcpFraming::Bytes { .. } if unread.is_empty() => None,
             TcpFraming::Bytes { limit } => Some(unread.split_to(unread.len().min(*limit)).freeze()),
+            TcpFraming::Packets { field, limit } => field.take(unread, *limit)?,
             TcpFraming::Lines(lines) => lines.decode(unread).map_err(|error| match error {
                 LinesError::Violation(violation) => violation,
                 // Decoding from memory reads nothing.

@@ -14,10 +14,90 @@ pub enum Framing {
     /// `message_size` bytes ends the connection, and what stands after the last LF when the client
     /// ends its stream is never given to the handler: it may be half of something.
     Lines,
+    /// A message stands behind its length (Swoole's `open_length_check`). A longer one than
+    /// `message_size` ends the connection as soon as its length is read.
+    Packets(LengthField),
     /// A message is whatever has come in, in pieces of at most `message_size` bytes whose borders
     /// mean nothing.
     Bytes,
 }
+
+/// How the length before a message is written. It counts the bytes of the message alone, not its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LengthField {
+    /// One byte (Swoole's `package_length_type` C).
+    U8,
+    /// Two bytes, the high one first (n).
+    U16,
+    /// Two bytes, the low one first (v).
+    U16Le,
+    /// Four bytes, the high ones first (N).
+    U32,
+    /// Four bytes, the low ones first (V).
+    U32Le,
+}
+
+impl LengthField {
+    fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U16 | Self::U16Le => 2,
+            Self::U32 | Self::U32Le => 4,
+        }
+    }
+
+    /// The longest message that it has room for, in bytes.
+    #[must_use]
+    pub fn longest(self) -> usize {
+        match self {
+            Self::U8 => u8::MAX.into(),
+            Self::U16 | Self::U16Le => u16::MAX.into(),
+            Self::U32 | Self::U32Le => u32::MAX as usize,
+        }
+    }
+
+    /// Writes a length; one that there is no room for is not written, and false.
+    #[must_use]
+    pub fn write(self, length: usize, into: &mut BytesMut) -> bool {
+        let fits = length <= self.longest();
+        if fits {
+            let (big, little) = ((length as u64).to_be_bytes(), (length as u64).to_le_bytes());
+            match self {
+                Self::U8 | Self::U16 | Self::U32 => {
+                    into.extend_from_slice(&big[big.len() - self.bytes()..]);
+                }
+                Self::U16Le | Self::U32Le => into.extend_from_slice(&little[..self.bytes()]),
+            }
+        }
+        fits
+    }
+
+    /// Takes a message out of `unread`, once it is there.
+    pub(super) fn take(
+        self,
+        unread: &mut BytesMut,
+        limit: usize,
+    ) -> Result<Option<Bytes>, Violation> {
+        let head = self.bytes();
+        let Some(field) = unread.get(..head) else { return Ok(None) };
+        let more = |length: usize, byte: &u8| length << 8 | usize::from(*byte);
+        let length = match self {
+            Self::U8 | Self::U16 | Self::U32 => field.iter().fold(0, more),
+            Self::U16Le | Self::U32Le => field.iter().rev().fold(0, more),
+        };
+        if length > limit {
+            return Err(PACKET_TOO_LONG);
+        }
+        if unread.len() - head < length {
+            return Ok(None);
+        }
+        unread.advance(head);
+        Ok(Some(unread.split_to(length).freeze()))
+    }
+}
+
+const PACKET_TOO_LONG: Violation = Violation { code: 1009, text: "the packet is too long" };
 
 /// Cuts lines out of a stream. Usable with tokio-util's `Framed` as well.
 ///

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::connection::{Connection, TcpFraming};
 use super::framing::Framing;
-use crate::session::{self, BoxError, CloseReason, Link, Outcome, Service, Start, Transport};
+use crate::session::{self, BoxError, CloseReason, Form, Link, Outcome, Service, Start, Transport};
 
 /// An application's handler for raw streams. One value serves all connections of its worker.
 ///
@@ -19,11 +19,51 @@ use crate::session::{self, BoxError, CloseReason, Link, Outcome, Service, Start,
 pub trait TcpHandler: Send + Sync + 'static {
     /// What the application keeps for each connection, and what travels when the connection passes
     /// to another process. Use `()` for nothing.
+    ///
+    /// A release that changes this type gives it the next [`SESSION_VERSION`](Self::SESSION_VERSION),
+    /// and reads what is open in the old form with
+    /// [`read_older_session`](Self::read_older_session).
     type Session: Serialize + DeserializeOwned + Default + Send + 'static;
 
-    /// A client has connected. Not called when an open connection arrives from another process. On
+    /// The version of the form of `Session`, which is written beside it. Default 0.
+    const SESSION_VERSION: u32 = 0;
+
+    /// Reads a session that another release has written in another version: an older one after a
+    /// reload, a newer one after a roll-back. Bytes that one of the application's types was written to
+    /// are read with [`session::decode`](crate::session::decode). None (the default): the session
+    /// cannot be read, and the connection is closed (a WebSocket with 1012), which is logged.
+    #[must_use]
+    fn read_older_session(version: u32, written: &[u8]) -> Option<Self::Session> {
+        let _ = (version, written);
+        None
+    }
+
+    /// Writes a session in an older version, while the setting `session_write_version` asks for it: so
+    /// that a release that is returned to can read the sessions of the one that failed. Use
+    /// [`session::encode`](crate::session::encode). None (the default): it is written in the own
+    /// version.
+    #[must_use]
+    fn write_older_session(session: &Self::Session, version: u32) -> Option<Vec<u8>> {
+        let _ = (session, version);
+        None
+    }
+
+    /// A client has connected. Not called when an open connection arrives from another
+    /// process: [`resume`](Self::resume) is. On
     /// an error the connection is closed, without a call of `close`.
     fn connect(
+        &self,
+        conn: &mut Connection<Self::Session>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = conn;
+        async { Ok(()) }
+    }
+
+    /// An open connection has come from another process: because of a reload, for example. The place
+    /// to start again what `connect` starts beside the connection, such as pushes by a
+    /// [`Sender`](crate::session::Sender). The client knows nothing of it. On an error the connection
+    /// is closed, with a call of `close`.
+    fn resume(
         &self,
         conn: &mut Connection<Self::Session>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send {
@@ -94,6 +134,7 @@ impl<H: TcpHandler> ErasedTcp for Served<H> {
 impl<H: TcpHandler> Service for Served<H> {
     type Framing = TcpFraming;
     type Session = H::Session;
+    type Form = Self;
     type Connection = Connection<H::Session>;
 
     fn connection(link: Link<TcpFraming>, session: H::Session) -> Self::Connection {
@@ -117,6 +158,10 @@ impl<H: TcpHandler> Service for Served<H> {
         self.0.connect(conn).await
     }
 
+    async fn resume(&self, conn: &mut Self::Connection) -> Result<(), BoxError> {
+        self.0.resume(conn).await
+    }
+
     async fn message(&self, conn: &mut Self::Connection, data: Bytes) -> Result<(), BoxError> {
         self.0.receive(conn, data).await
     }
@@ -128,5 +173,18 @@ impl<H: TcpHandler> Service for Served<H> {
     ) -> Result<(), BoxError> {
         self.0.close(conn, reason).await;
         Ok(())
+    }
+}
+
+impl<H: TcpHandler> Form for Served<H> {
+    type Session = H::Session;
+    const VERSION: u32 = H::SESSION_VERSION;
+
+    fn read_older(version: u32, written: &[u8]) -> Option<H::Session> {
+        H::read_older_session(version, written)
+    }
+
+    fn write_older(session: &H::Session, version: u32) -> Option<Vec<u8>> {
+        H::write_older_session(session, version)
     }
 }

@@ -29,7 +29,7 @@ mod handler;
 
 pub use crate::session::{CloseReason, Sender};
 pub use connection::Connection;
-pub use framing::{Framing, Lines, LinesError};
+pub use framing::{Framing, LengthField, Lines, LinesError};
 pub use handler::{ErasedTcp, TcpHandler, erased, serve};
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use shiftwork_sys::{listen, socket};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -142,13 +141,7 @@ async fn serve(
 }
 
 fn arrive(service: &Arc<Service>, name: &Arc<str>, stream: Stream) {
-    let arrival = Arrival {
-        listener: Arc::clone(name),
-        stream,
-        unread: Bytes::new(),
-        idle_for: Duration::ZERO,
-    };
-    service.take_in(arrival);
+    service.take_in(name, Arrival::new(name, service.protocol(name), stream));
 }
 
 /// The client hung up while it waited: no matter.

@@ -42,11 +42,6 @@ const LAST: Duration = Duration::from_millis(50);
 
 fn take_up(service: &Arc<Service>, adopted: Adopted) {
     let Adopted { stream, passport } = adopted;
-    let arrival = Arrival {
-        listener: passport.listener.into(),
-        stream,
-        unread: passport.unread,
-        idle_for: passport.idle_for,
-    };
-    service.take_in(arrival);
+    let listener: Arc<str> = passport.listener.as_str().into();
+    service.take_in(&listener, Arrival { stream, passport });
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::conn::{Conn, Peer, Protocol, Registry, Stream};
 use crate::hand_over::{Passport, Sender, Traveller};
 use crate::http::{HttpLimits, Outcome};
-use crate::server::Serving;
-use crate::session::{Begin, OnDrain, Start, StreamLimits};
+use crate::server::{Serving, WebSockets};
+use crate::session::{self, Begin, BoxError, OnDrain, Saved, Start, StreamLimits};
 use crate::tcp;
 use crate::websocket;
 
@@ -22,36 +23,55 @@ pub(super) struct Service {
     pub(super) http: HttpLimits,
     pub(super) stream: StreamLimits,
     pub(super) sender: Sender,
+    /// The setting `session_write_version`.
+    pub(super) write_version: Option<u32>,
 }
 
 /// A connection that begins in this process.
 pub(super) struct Arrival {
-    pub(super) listener: Arc<str>,
     pub(super) stream: Stream,
-    pub(super) unread: Bytes,
-    pub(super) idle_for: Duration,
+    pub(super) passport: Passport,
+}
+
+impl Arrival {
+    /// One that was accepted and not looked at.
+    pub(super) fn new(listener: &str, protocol: Protocol, stream: Stream) -> Self {
+        let passport = Passport {
+            protocol,
+            listener: listener.to_owned(),
+            handler: None,
+            unread: Bytes::new(),
+            session: None,
+            idle_for: Duration::ZERO,
+        };
+        Self { stream, passport }
+    }
 }
 
 impl Service {
+    /// What is spoken on a new connection of a listener.
+    pub(super) fn protocol(&self, listener: &str) -> Protocol {
+        self.listeners.get(listener).map_or(Protocol::Http1, Serving::protocol)
+    }
+
     /// Enters a connection and has it served. Entered before anything is spawned for it: a worker
     /// that drains and finds its registry empty takes itself for done.
-    pub(super) fn take_in(self: &Arc<Self>, arrival: Arrival) {
-        let Some(serving) = self.listeners.get(&*arrival.listener) else {
+    pub(super) fn take_in(self: &Arc<Self>, listener: &Arc<str>, arrival: Arrival) {
+        let Some(serving) = self.listeners.get(&**listener) else {
             tracing::warn!(
-                "a connection of listener {:?} came over, which this release does not have; \
-                 it is closed",
-                arrival.listener
+                "a connection of listener {listener:?} came over, which this release does not \
+                 have; it is closed"
             );
             return;
         };
         // A client that has gone already has no address any more.
         let Ok(peer) = arrival.stream.peer() else { return };
-        let conn =
-            self.registry.open_on(&arrival.listener, serving.protocol(), peer, arrival.idle_for);
+        let Passport { protocol, idle_for, .. } = arrival.passport;
+        let conn = self.registry.open_on(listener, protocol, peer, idle_for);
         tokio::spawn(Arc::clone(self).serve(serving.clone(), arrival, peer, conn));
     }
 
-    /// Serves a connection to its end in this process.
+    /// Serves a connection until it ends, or leaves this process.
     async fn serve(
         self: Arc<Self>,
         serving: Serving,
@@ -59,55 +79,121 @@ impl Service {
         peer: Peer,
         conn: Arc<Conn>,
     ) {
-        match serving {
-            Serving::Http { service, websockets, marks, cancel_on_disconnect } => {
+        let Arrival { stream, passport } = arrival;
+        match (serving, passport.protocol) {
+            (Serving::Http { websockets, .. }, Protocol::WebSocket) => {
+                let Some((start, passport)) = self.adopted(stream, passport, peer, conn) else {
+                    return;
+                };
+                self.serve_websocket(&websockets, start, passport).await;
+            }
+            (Serving::Http { service, websockets, marks, cancel_on_disconnect }, _) => {
                 if let Some(marks) = marks {
                     conn.set_marks(marks);
                 }
                 let limits = HttpLimits { cancel_on_disconnect, ..self.http };
-                let outcome =
-                    service.serve(arrival.stream, arrival.unread, Arc::clone(&conn), limits).await;
+                let unread = passport.unread.clone();
+                let outcome = service.serve(stream, unread, Arc::clone(&conn), limits).await;
                 match outcome {
                     Outcome::Closed(reason) => tracing::debug!("{peer}: {reason:?}"),
                     Outcome::HandOver { stream, unread, idle_for } => {
-                        self.hand_over(&arrival.listener, stream, unread, idle_for);
+                        self.hand_over(stream, Passport { unread, idle_for, ..passport });
                     }
                     Outcome::Upgraded { stream, unread, upgrade } => {
-                        let Some(handler) = websockets.get(&upgrade.handler) else {
-                            tracing::error!(
-                                "a request was upgraded to {:?}; no websocket handler of \
-                                 listener {:?} has this name",
-                                upgrade.handler,
-                                arrival.listener
-                            );
-                            return;
-                        };
                         conn.set_protocol(Protocol::WebSocket);
-                        let mut start = Start::new(stream, peer, conn);
-                        start.unread = unread;
+                        let mut start = self.start(stream, unread, peer, conn);
                         start.begin = upgrade.session.map_or(Begin::Fresh, Begin::With);
-                        start.limits = self.stream;
-                        start.on_drain = OnDrain::Close;
-                        let _ = websocket::serve(Arc::clone(handler), start).await;
+                        let handler = Some(upgrade.handler);
+                        let protocol = Protocol::WebSocket;
+                        let passport = Passport { protocol, handler, ..passport };
+                        self.serve_websocket(&websockets, start, passport).await;
                     }
                 }
             }
-            Serving::Tcp { framing, handler } => {
-                let mut start = Start::new(arrival.stream, peer, conn);
-                start.unread = arrival.unread;
-                start.limits = self.stream;
-                start.on_drain = OnDrain::Serve;
-                let _ = tcp::serve(handler, framing, start).await;
+            (Serving::Tcp { framing, handler }, Protocol::Tcp) => {
+                let Some((start, passport)) = self.adopted(stream, passport, peer, conn) else {
+                    return;
+                };
+                let outcome = tcp::serve(handler, framing, start).await;
+                self.after(outcome, passport);
             }
+            (Serving::Tcp { .. }, protocol) => tracing::warn!(
+                "a connection of listener {:?} came over that speaks {protocol:?}; this release \
+                 speaks TCP there, and closes it",
+                passport.listener
+            ),
         }
+    }
+
+    async fn serve_websocket(
+        &self,
+        handlers: &WebSockets,
+        start: Start<Stream>,
+        passport: Passport,
+    ) {
+        let name = passport.handler.as_deref().unwrap_or_default();
+        let handler = handlers.get(name).cloned().unwrap_or_else(|| {
+            let listener = &passport.listener;
+            tracing::error!("listener {listener:?} has no websocket handler {name:?}");
+            websocket::erased(Nobody)
+        });
+        let outcome = websocket::serve(handler, start).await;
+        self.after(outcome, passport);
+    }
+
+    fn start(&self, stream: Stream, unread: Bytes, peer: Peer, conn: Arc<Conn>) -> Start<Stream> {
+        let mut start = Start::new(stream, peer, conn);
+        start.unread = unread;
+        start.limits = self.stream;
+        start.on_drain = OnDrain::HandOver;
+        start.write_version = self.write_version;
+        start
+    }
+
+    /// How a connection begins that was accepted, or served by another process so far.
+    fn adopted(
+        &self,
+        stream: Stream,
+        mut passport: Passport,
+        peer: Peer,
+        conn: Arc<Conn>,
+    ) -> Option<(Start<Stream>, Passport)> {
+        let unread = std::mem::take(&mut passport.unread);
+        let mut start = self.start(stream, unread, peer, conn);
+        if let Some(session) = passport.session.take() {
+            let Some(mut saved) = Saved::from_bytes(&session) else {
+                tracing::error!("{peer}: what came with a connection cannot be read; it is closed");
+                return None;
+            };
+            saved.idle = passport.idle_for;
+            start.begin = Begin::Adopt(saved);
+        }
+        Some((start, passport))
+    }
+
+    /// A long-lived connection has ended, or leaves with its session.
+    fn after(&self, outcome: session::Outcome<Stream>, passport: Passport) {
+        let session::Outcome::HandOver(parcel) = outcome else { return };
+        let saved = match parcel.saved.to_bytes() {
+            Ok(saved) => saved,
+            Err(error) => {
+                tracing::error!("a connection cannot be handed over: {error}");
+                return;
+            }
+        };
+        let idle_for = parcel.saved.idle;
+        let session = Some(Bytes::from(saved));
+        let passport = Passport { unread: parcel.unread, session, idle_for, ..passport };
+        self.hand_over(parcel.stream, passport);
     }
 
     /// Passes a connection on that was accepted and not looked at.
     pub(super) fn pass_on(&self, listener: &str, stream: Stream) {
-        self.hand_over(listener, stream, Bytes::new(), Duration::ZERO);
+        let Arrival { stream, passport } = Arrival::new(listener, self.protocol(listener), stream);
+        self.hand_over(stream, passport);
     }
 
-    fn hand_over(&self, listener: &str, stream: Stream, unread: Bytes, idle_for: Duration) {
+    fn hand_over(&self, stream: Stream, passport: Passport) {
         let socket = match stream.into_fd() {
             Ok(socket) => socket,
             Err(error) => {
@@ -115,16 +201,38 @@ impl Service {
                 return;
             }
         };
-        let passport = Passport {
-            protocol: self.listeners.get(listener).map_or(Protocol::Http1, Serving::protocol),
-            listener: listener.to_owned(),
-            handler: None,
-            unread,
-            session: None,
-            idle_for,
-        };
         if self.sender.send(Traveller { socket, passport }).is_err() {
             tracing::warn!("a connection is closed: the time to hand it over has passed");
         }
+    }
+}
+
+/// Stands in for a handler that this release does not have: nothing can be read as its session, so
+/// that the client is told 1012, and may come again to whatever there is now.
+struct Nobody;
+
+impl websocket::WebSocket for Nobody {
+    type Session = Unreadable;
+
+    async fn open(&self, conn: &mut websocket::Connection<Unreadable>) -> Result<(), BoxError> {
+        conn.close(websocket::code::RESTART, "service restart");
+        Ok(())
+    }
+
+    async fn message(
+        &self,
+        _: &mut websocket::Connection<Unreadable>,
+        _: websocket::Message,
+    ) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[derive(Default, Serialize)]
+struct Unreadable;
+
+impl<'de> Deserialize<'de> for Unreadable {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("nobody reads this"))
     }
 }

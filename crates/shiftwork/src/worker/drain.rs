@@ -121,6 +121,7 @@ where
             http: self.http_limits(),
             stream: self.stream_limits(),
             sender,
+            write_version: self.settings.server.session_write_version,
         });
         self.row.show(&service.registry);
         let sender_deadline = CancellationToken::new();

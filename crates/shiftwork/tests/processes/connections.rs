@@ -78,22 +78,6 @@ fn the_feed_pushes_the_status() {
 }
 
 #[test]
-fn a_reload_closes_websockets_with_service_restart() {
-    let shop = Shop::start();
-    let (mut socket, _) = open(&shop, "/ws");
-    assert_eq!(say(&mut socket, "hello"), "hello");
-    shop.reload();
-    match socket.read().unwrap() {
-        Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), 1012),
-        other => panic!("{other:?}"),
-    }
-    let (mut again, headers) = open(&shop, "/ws");
-    assert_eq!(headers["x-generation"], "2");
-    assert_eq!(say(&mut again, "hello"), "hello");
-    shop.stop();
-}
-
-#[test]
 fn the_till_echoes_and_counts() {
     let shop = Shop::start();
     let stream = TcpStream::connect(shop.till()).unwrap();

@@ -19,6 +19,7 @@ mod privileges;
 mod reload;
 mod scale;
 mod scarcity;
+mod sessions;
 mod settings;
 mod shop;
 mod signals;

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::judge::Witness;
 use super::plan::Dice;
+use super::talkers;
 use crate::support::http::{Broken, Client, Response, post};
 
 /// Where the server is, and who writes down what happens.
 #[derive(Debug, Clone)]
 pub(super) struct Scene {
     pub(super) web: SocketAddr,
+    pub(super) till: SocketAddr,
     pub(super) witness: Arc<Witness>,
 }
 
@@ -25,7 +27,7 @@ type Work = fn(&Scene, &mut Dice, &'static str) -> Round;
 /// Sends everybody to work.
 pub(super) fn employ(scene: &Scene, dice: &mut Dice) -> Vec<JoinHandle<()>> {
     let mut all = Vec::new();
-    let kinds: [(&'static str, usize, Work); 7] = [
+    let kinds: [(&'static str, usize, Work); 9] = [
         ("keep-alive", 4, keep_alive),
         ("pipelining", 2, pipelining),
         ("connection per request", 2, per_request),
@@ -33,6 +35,8 @@ pub(super) fn employ(scene: &Scene, dice: &mut Dice) -> Vec<JoinHandle<()>> {
         ("dawdling", 4, dawdling),
         ("slow", 2, slow),
         ("orders", 4, orders),
+        ("websocket", 4, talkers::websocket),
+        ("till", 4, talkers::till),
     ];
     for (name, count, work) in kinds {
         for _ in 0..count {

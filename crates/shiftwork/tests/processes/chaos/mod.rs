@@ -10,6 +10,7 @@
 mod clients;
 mod judge;
 mod plan;
+mod talkers;
 
 use std::env;
 use std::fs;
@@ -59,7 +60,7 @@ fn chaos(kills: bool) {
     let mut shop = site.start();
     shop.site.type_apart();
     let witness = Arc::new(Witness::default());
-    let scene = Scene { web: shop.web(), witness: witness.clone() };
+    let scene = Scene { web: shop.web(), till: shop.till(), witness: witness.clone() };
     let _over = Over(witness.clone());
     let clients = clients::employ(&scene, &mut dice);
     let mut world = World { shop, witness, workers: 3, releases: 1, story: Vec::new() };

@@ -443,7 +443,11 @@ impl Shop {
     /// A reload that must fail and change nothing: same generation, same workers.
     #[track_caller]
     pub(crate) fn reload_fails(&self) -> Reloaded {
-        let before = self.status();
+        // What an earlier reload has left behind is not what this one is about.
+        let before = self.until("only one generation is left", |status| {
+            let of = status.generation;
+            status.processes.iter().all(|p| p.generation.is_none_or(|g| g == 0 || g == of))
+        });
         let reloaded = self.reload_with(&[]);
         assert_eq!(reloaded.code, 1, "{reloaded:?}");
         assert_ne!(reloaded.outcome, "committed", "{reloaded:?}");
