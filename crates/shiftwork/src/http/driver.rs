@@ -10,12 +10,12 @@ use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http1;
 
 use super::handler::{Dispatch, HttpService};
-use super::io::Io;
+use super::io::{Io, Rest};
 use super::limits::{HttpLimits, MAX_UNREAD};
 use super::linger;
 use super::link::Link;
 use super::outcome::{CloseReason, Outcome};
-use super::refuse::HEAD_TOO_SLOW;
+use super::refuse::{HEAD_TOO_SLOW, marked};
 use crate::conn::{Conn, Orders, Phase, Stream};
 
 type Connection<S> = http1::Connection<Io, Dispatch<S>>;
@@ -45,12 +45,13 @@ pub async fn serve<S: HttpService>(
         match end {
             End::Cut => return Outcome::Closed(CloseReason::Cut),
             End::Failed(error) => {
+                say(&back.stream, &back.refusal, &conn);
                 linger::close(back.stream, link.has_unread_body()).await;
                 return Outcome::Closed(CloseReason::Failed(error));
             }
             End::Idle(reason) => {
                 if reason == CloseReason::HeaderTimeout {
-                    say(&back.stream, HEAD_TOO_SLOW);
+                    say(&back.stream, HEAD_TOO_SLOW, &conn);
                 }
                 linger::close(back.stream, false).await;
                 return Outcome::Closed(reason);
@@ -192,13 +193,15 @@ fn between<S: HttpService>(
 struct Back<S> {
     stream: Stream,
     unread: Bytes,
+    refusal: Vec<u8>,
     service: S,
 }
 
 fn take_apart<S: HttpService>(connection: Connection<S>) -> Back<S> {
     let parts = connection.into_parts();
-    let (stream, rest) = parts.io.into_parts();
-    Back { stream, unread: join(parts.read_buf, rest), service: parts.service.into_service() }
+    let Rest { stream, prefix, refusal } = parts.io.into_rest();
+    let unread = join(parts.read_buf, prefix);
+    Back { stream, unread, refusal, service: parts.service.into_service() }
 }
 
 fn join(first: Bytes, second: Bytes) -> Bytes {
@@ -231,11 +234,15 @@ fn read_last(stream: Stream, unread: Bytes) -> io::Result<(Stream, Bytes)> {
     Ok((Stream::adopt(socket.into())?, bytes.freeze()))
 }
 
-/// Says something to a client that gets no answer from hyper, if its socket takes it at once.
-fn say(stream: &Stream, words: &[u8]) {
+/// Says something to a client that gets no answer through hyper, if its socket takes it at once.
+fn say(stream: &Stream, answer: &[u8], conn: &Conn) {
+    if answer.is_empty() {
+        return;
+    }
+    let words = marked(answer, conn.marks());
     let _ = match stream {
-        Stream::Tcp(stream) => stream.try_write(words),
-        Stream::Unix(stream) => stream.try_write(words),
+        Stream::Tcp(stream) => stream.try_write(&words),
+        Stream::Unix(stream) => stream.try_write(&words),
     };
 }
 

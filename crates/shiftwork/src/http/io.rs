@@ -17,17 +17,33 @@ use crate::conn::Stream;
 pub(super) struct Io {
     stream: TokioIo<Stream>,
     prefix: Bytes,
+    /// What hyper has to say for itself.
+    refusal: Vec<u8>,
     link: Arc<Link>,
+}
+
+/// What remains of it when hyper is done.
+pub(super) struct Rest {
+    pub(super) stream: Stream,
+    /// What is left of the bytes that came with the socket.
+    pub(super) prefix: Bytes,
+    /// hyper's answer to something that is no request, not sent yet; mostly empty.
+    pub(super) refusal: Vec<u8>,
 }
 
 impl Io {
     pub(super) fn new(stream: Stream, prefix: Bytes, link: Arc<Link>) -> Io {
-        Io { stream: TokioIo::new(stream), prefix, link }
+        Io { stream: TokioIo::new(stream), prefix, refusal: Vec::new(), link }
     }
 
-    /// The socket, and what is left of the bytes that came with it.
-    pub(super) fn into_parts(self) -> (Stream, Bytes) {
-        (self.stream.into_inner(), self.prefix)
+    pub(super) fn into_rest(self) -> Rest {
+        Rest { stream: self.stream.into_inner(), prefix: self.prefix, refusal: self.refusal }
+    }
+
+    /// Whether hyper speaks unasked. It does so once, about a head that it cannot read, and then is
+    /// done with the connection: the driver says it in its place, with the application's marks.
+    fn is_refusal(&self) -> bool {
+        self.link.is_quiet()
     }
 
     fn written(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -69,6 +85,10 @@ impl Write for Io {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_refusal() {
+            self.refusal.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
         self.link.conn.set_unsent(true);
         let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.written(poll)
@@ -79,6 +99,11 @@ impl Write for Io {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_refusal() {
+            let before = self.refusal.len();
+            slices.iter().for_each(|bytes| self.refusal.extend_from_slice(bytes));
+            return Poll::Ready(Ok(self.refusal.len() - before));
+        }
         self.link.conn.set_unsent(true);
         let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.written(poll)

@@ -96,8 +96,9 @@ impl<S> Http<S> {
         self
     }
 
-    /// Headers for the answers that Shiftwork gives in the application's place: 413, 503, and 500
-    /// after a panic. The application's own answers are its own business.
+    /// Headers for the answers that Shiftwork gives in the application's place: 413, 503, 500 after
+    /// a panic, and 400, 408, 414 and 431 to what is no request or not a whole one. The
+    /// application's own answers are its own business.
     #[must_use]
     pub fn error_headers(
         mut self,

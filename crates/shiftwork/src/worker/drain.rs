@@ -56,7 +56,10 @@ where
             self.settings.server.max_request_grace,
         );
         let mut wear = Wear::of(&self.settings.server);
-        self.show_that_threads_turn();
+        if let Err(error) = self.show_that_threads_turn() {
+            tracing::error!("cannot serve: {error}");
+            return 1;
+        }
         let expiry = open.service.http.sweep();
         let mut terminate = signal(SignalKind::terminate()).ok();
         let mut sweep = interval(SWEEP);

@@ -11,6 +11,7 @@ mod drain;
 mod life;
 mod line;
 mod process;
+mod pulse;
 mod row;
 mod tasks;
 mod voice;

@@ -115,7 +115,10 @@ where
         let mut terminate = signal(SignalKind::terminate()).ok();
         let mut beat = interval(BEAT);
         let mut wear = Wear::of(&self.settings.server);
-        self.show_that_threads_turn();
+        if let Err(error) = self.show_that_threads_turn() {
+            tracing::error!("cannot take tasks: {error}");
+            return 1;
+        }
         let mut deadline: Option<(Instant, Instant)> = None;
         let mut abandoned = false;
         loop {

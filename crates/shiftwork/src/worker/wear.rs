@@ -1,48 +1,15 @@
-//! What tells from outside that a process lives, and from inside that it has lived long enough.
+//! What tells a process that it has lived long enough.
 
 use std::time::Duration;
 
 use shiftwork_supervisor::settings::ServerSettings;
 use shiftwork_sys::memory;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 use super::drain::limit;
-use super::process::Running;
 
-/// How often the loop shows that it turns.
-const BEAT: Duration = Duration::from_millis(100);
 /// How often age and memory are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-
-impl<P, S> Running<P, S>
-where
-    P: Send + Sync + 'static,
-    S: Send + Sync + 'static,
-{
-    /// With several threads it is those which run handlers that have to turn, and not the one that
-    /// hears the manager.
-    pub(super) fn show_that_threads_turn(&self) {
-        if self.settings.server.worker_threads <= 1 {
-            return;
-        }
-        let row = self.row.clone();
-        tokio::spawn(async move {
-            let mut beat = interval(BEAT);
-            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                beat.tick().await;
-                row.beat();
-            }
-        });
-    }
-
-    /// With one thread this one is it.
-    pub(super) fn beat_alone(&self) {
-        if self.settings.server.worker_threads <= 1 {
-            self.row.beat();
-        }
-    }
-}
 
 /// `max_memory` and `max_lifetime`, with this process's share of chance.
 pub(super) struct Wear {

@@ -2,9 +2,9 @@
 
 use shiftwork_sys::signal;
 
-use crate::support::http::{Client, post};
+use crate::support::http::{Client, Response, post};
 use crate::support::processes::send;
-use crate::support::shop::Shop;
+use crate::support::shop::{Shop, Site};
 use crate::support::wait::{LONG, within};
 
 const MARKS: [&str; 5] = ["x-release", "x-build", "x-generation", "x-worker-id", "x-worker-pid"];
@@ -35,14 +35,45 @@ fn every_answer_is_marked() {
         } else {
             assert_eq!(response.status, status, "{path}: {response:?}");
         }
-        for mark in MARKS {
-            assert!(response.header(mark).is_some(), "{mark} on {path}: {response:?}");
-        }
+        assert_marked(&response);
     }
-    let mut broken = shop.client();
-    broken.send(b"this is no HTTP\r\n\r\n").unwrap();
-    assert_eq!(broken.receive().unwrap().status, 400);
     shop.stop();
+}
+
+#[test]
+fn what_the_server_answers_in_the_shops_place_is_marked_too() {
+    let shop = Site::new()
+        .with("limits.body_size", "1KiB")
+        .with("limits.request_timeout", "200ms")
+        .with("limits.header_timeout", "200ms")
+        .start();
+    let long = "x".repeat(20_000);
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (sent, status) in [
+        ("this is no HTTP\r\n\r\n".to_owned(), 400),
+        ("GET /hel".to_owned(), 408),
+        (format!("POST /echo HTTP/1.1\r\ncontent-length: 2000\r\n\r\n{long:.2000}"), 413),
+        (format!("GET /hello HTTP/1.1\r\nx: {long}\r\n\r\n"), 431),
+        ("GET /slow?ms=60000 HTTP/1.1\r\n\r\n".to_owned(), 503),
+        (format!("GET /ws HTTP/1.1\r\nhost: shop\r\n{upgrade}\r\n"), 101),
+    ] {
+        let mut client = shop.client();
+        // On a connection that has served already, too.
+        client.get("/hello").unwrap();
+        client.send(sent.as_bytes()).unwrap();
+        let response = client.receive().unwrap();
+        assert_eq!(response.status, status, "{response:?}");
+        assert_marked(&response);
+    }
+    shop.stop();
+}
+
+#[track_caller]
+fn assert_marked(response: &Response) {
+    for mark in MARKS {
+        assert!(response.header(mark).is_some(), "{mark} is missing: {response:?}");
+    }
 }
 
 #[test]

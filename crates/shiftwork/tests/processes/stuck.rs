@@ -1,5 +1,7 @@
 //! Processes that live and do nothing: found, shown, replaced.
 
+use std::time::{Duration, Instant};
+
 use shiftwork_sys::signal;
 
 use crate::support::http::Broken;
@@ -72,8 +74,23 @@ fn with_several_threads_one_that_blocks_is_no_reason() {
         client.send(request.as_bytes()).unwrap();
         client
     };
+    let mut others: Vec<_> = (0..4).map(|_| shop.client()).collect();
+    for other in &mut others {
+        other.get("/hello").unwrap();
+    }
     let mut one = ask(3_000);
+    let asked = Instant::now();
+    let mut answered = 0;
+    // Whoever is connected is served on by the other thread, all the while.
+    while asked.elapsed() < Duration::from_millis(2_500) {
+        for other in &mut others {
+            assert_eq!(other.get("/hello").unwrap().worker_pid(), worker);
+            answered += 1;
+        }
+    }
+    assert!(answered > 100, "{answered} answers while one thread was blocked");
     assert_eq!(one.receive().unwrap().worker_pid(), worker);
+    assert!(asked.elapsed() >= Duration::from_secs(3), "it was blocked that long");
     assert!(!shop.site.log().contains("is stuck"));
     let _all = [ask(600_000), ask(600_000)];
     wait_gone(worker);

@@ -21,7 +21,8 @@ fn server(lines: &'static [&'static str]) -> (TempDir, JoinHandle<String>) {
         let mut asked = String::new();
         stream.read_line(&mut asked).unwrap();
         for line in lines {
-            writeln!(stream.get_mut(), "{line}").unwrap();
+            // A client that has run out of time may have gone before that.
+            let _ = writeln!(stream.get_mut(), "{line}");
         }
         let _ = stream.read_line(&mut String::new());
         asked

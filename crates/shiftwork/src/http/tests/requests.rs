@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::header::SERVER;
+use http::{HeaderMap, HeaderValue};
 use tokio::io::AsyncWriteExt;
 
 use super::fixture::{OneAtATime, Test, get, read_head};
@@ -122,10 +124,14 @@ async fn a_refused_100_continue_is_never_continued() {
 #[tokio::test]
 async fn a_head_that_is_too_long_is_431() {
     let mut test = Test::new().await;
+    let marks = HeaderMap::from_iter([(SERVER, HeaderValue::from_static("me"))]);
+    test.conn.upgrade().unwrap().set_marks(marks.into());
     let long = "y".repeat(20_000);
     test.send(format!("GET / HTTP/1.1\r\nhost: x\r\nlong: {long}\r\n\r\n")).await;
     let (head, _) = test.read().await;
     assert!(head.starts_with("http/1.1 431"), "{head}");
+    assert!(head.contains("\r\nserver: me\r\n"), "{head}");
+    assert!(test.at_eof().await);
     let mut test = Test::new().await;
     let fits = "y".repeat(12_000);
     test.send(format!("GET / HTTP/1.1\r\nhost: x\r\nlong: {fits}\r\n\r\n")).await;
