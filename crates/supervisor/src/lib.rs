@@ -26,5 +26,5 @@ pub const KEPT_LISTENERS: &str = "SHIFTWORK_LISTENERS_KEPT";
 
 /// Format of the shared slab that this library writes.
 pub fn slab_format() -> u8 {
-    1
+    shiftwork_sys::slab::VERSION
 }

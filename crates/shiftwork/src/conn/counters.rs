@@ -1,28 +1,27 @@
 //! What a worker has done and is doing, as numbers.
 
-use std::fmt;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Counters of one worker. Written by the drivers, read by whoever publishes them.
-#[derive(Debug, Default)]
+use http::StatusCode;
+use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::slab::{Row, Slab};
+
+use super::entry::Work;
+
+/// Counters of one worker: they lie where other processes see them, so that they are true even while
+/// a handler blocks the worker.
+#[derive(Debug)]
 pub struct Counters {
-    pub(crate) requests: AtomicU64,
-    pub(crate) in_hand: AtomicU64,
-    pub(crate) connections: AtomicU64,
-    pub(crate) failures: AtomicU64,
-    mirror: OnceLock<Mirror>,
+    place: Place,
 }
 
-/// Where the numbers are shown to other processes as they change, so that they are true even while
-/// a handler blocks the worker.
-struct Mirror(Box<dyn Fn(&Counters) + Send + Sync>);
-
-impl fmt::Debug for Mirror {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Mirror")
-    }
+#[derive(Debug)]
+enum Place {
+    /// Nobody else looks.
+    Own(Box<Row>),
+    /// This worker's row of the shared slab.
+    Slab(Arc<Slab>, u32),
 }
 
 /// What [`Registry::totals`](super::Registry::totals) found.
@@ -40,36 +39,165 @@ pub struct Totals {
     pub oldest: Option<Duration>,
 }
 
+/// How a request was answered: by the first digit of its status; 0: not (yet).
+pub(super) type Class = u8;
+
+pub(super) fn class_of(status: StatusCode) -> Class {
+    u8::try_from(status.as_u16() / 100).unwrap_or(0)
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { place: Place::Own(Box::default()) }
+    }
+}
+
 impl Counters {
-    /// Has every change shown by `show`, which must be quick. Once; later calls do nothing.
-    pub fn mirror(&self, show: impl Fn(&Counters) + Send + Sync + 'static) {
-        let _ = self.mirror.set(Mirror(Box::new(show)));
+    /// Counts in the row `number` of `slab`, which has to be this process's.
+    pub fn shown(slab: Arc<Slab>, number: u32) -> Self {
+        Self { place: Place::Slab(slab, number) }
     }
 
     #[inline]
-    pub(super) fn changed(&self) {
-        if let Some(mirror) = self.mirror.get() {
-            (mirror.0)(self);
+    fn row(&self) -> &Row {
+        match &self.place {
+            Place::Own(row) => row,
+            Place::Slab(slab, number) => slab.row(*number),
         }
     }
 
     /// Requests begun since the worker started.
     pub fn requests(&self) -> u64 {
-        self.requests.load(Relaxed)
+        self.row().counts.requests() + self.in_hand()
     }
 
     /// Requests begun and not finished.
     pub fn in_hand(&self) -> u64 {
-        self.in_hand.load(Relaxed)
+        self.row().in_flight()
     }
 
     /// Connections open now.
     pub fn connections(&self) -> u64 {
-        self.connections.load(Relaxed)
+        self.row().connections()
     }
 
     /// Answers with a status of 500 or above since the worker started.
     pub fn failures(&self) -> u64 {
-        self.failures.load(Relaxed)
+        self.row().counts.failures()
+    }
+
+    pub(super) fn opened(&self) {
+        self.row().one_more_connection();
+    }
+
+    pub(super) fn closed(&self) {
+        self.row().one_fewer_connection();
+    }
+
+    #[inline]
+    pub(super) fn begun(&self) {
+        let row = self.row();
+        if row.one_more_in_flight() == 0 {
+            // A blocked worker does not sweep: this is the oldest until then.
+            row.set_oldest_ms(monotonic_ms());
+        }
+    }
+
+    /// What has begun is over.
+    #[inline]
+    pub(super) fn over(&self, work: &Work, class: Class, lasted: Duration) {
+        let row = self.row();
+        let counts = &row.counts;
+        counts.latency.record(u64::try_from(lasted.as_micros()).unwrap_or(u64::MAX));
+        match (work, class) {
+            (Work::Handler(_), _) => counts.add_calls(1),
+            (Work::Request(..), 1) => counts.add_informational(1),
+            (Work::Request(..), 2) => counts.add_successes(1),
+            (Work::Request(..), 3) => counts.add_redirects(1),
+            (Work::Request(..), 4) => counts.add_client_errors(1),
+            (Work::Request(..), 5..) => counts.add_failures(1),
+            // Cut, or left by its client with nobody to finish it.
+            (Work::Request(..), 0) => {}
+        }
+        counts.add_requests(1);
+        if row.one_fewer_in_flight() == 1 {
+            row.set_oldest_ms(0);
+        }
+    }
+
+    pub(super) fn handler_failed(&self) {
+        self.row().counts.add_handler_errors(1);
+    }
+
+    /// A connection was taken by another worker.
+    pub(crate) fn handed_over(&self) {
+        self.row().counts.add_handed_over(1);
+    }
+
+    /// A connection was taken from another worker.
+    pub(crate) fn adopted(&self) {
+        self.row().counts.add_adopted(1);
+    }
+
+    /// Connections were closed because nobody could take them.
+    pub(crate) fn not_handed_over(&self, connections: usize) {
+        self.row().counts.add_hand_over_failures(connections as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::conn::{Peer, Protocol, Registry};
+
+    const PEER: Peer = Peer::Unix { uid: 0, pid: 0 };
+
+    #[test]
+    fn every_request_is_in_one_class_and_in_the_distribution() {
+        let slab = Arc::new(Slab::create(4).unwrap());
+        let registry = Registry::counting(Counters::shown(Arc::clone(&slab), 3));
+        let conn = registry.open(Protocol::Http1, PEER, Duration::ZERO);
+        let get = || Work::Request(http::Method::GET, http::Uri::from_static("/"));
+        for status in [101, 200, 204, 301, 404, 500, 503] {
+            conn.begin(get());
+            assert!(slab.row(3).in_flight() == 1 && slab.row(3).oldest_ms() > 0);
+            conn.answered(StatusCode::from_u16(status).unwrap());
+            conn.end();
+        }
+        // Cut before its answer; the one before must not lend it its class.
+        conn.begin(get());
+        conn.end();
+        conn.begin(Work::Handler("message"));
+        conn.end();
+        conn.handler_failed();
+        let row = slab.row(3);
+        let sums = row.counts.read();
+        assert_eq!((row.in_flight(), row.oldest_ms(), row.connections()), (0, 0, 1));
+        assert_eq!((sums.requests, sums.latency.count(), sums.calls), (9, 9, 1));
+        assert_eq!((sums.informational, sums.successes, sums.redirects), (1, 2, 1));
+        assert_eq!((sums.client_errors, sums.failures, sums.handler_errors), (1, 2, 1));
+        drop(conn);
+        assert_eq!(row.connections(), 0);
+    }
+
+    #[test]
+    fn several_threads_lose_no_count() {
+        let slab = Arc::new(Slab::create(1).unwrap());
+        let registry = Registry::counting(Counters::shown(Arc::clone(&slab), 0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let conn = registry.open(Protocol::Tcp, PEER, Duration::ZERO);
+                    for _ in 0..10_000 {
+                        conn.begin(Work::Handler("message"));
+                        conn.end();
+                    }
+                });
+            }
+        });
+        let sums = slab.row(0).counts.read();
+        assert_eq!((sums.requests, sums.calls, sums.latency.count()), (40_000, 40_000, 40_000));
+        assert_eq!((slab.row(0).in_flight(), slab.row(0).connections()), (0, 0));
     }
 }

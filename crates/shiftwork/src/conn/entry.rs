@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
-use super::counters::Counters;
+use super::counters::{Counters, class_of};
 use super::orders::Orders;
 use super::registry::Shared;
 use crate::session::{self, Peer};
@@ -85,6 +85,8 @@ pub struct Conn {
     /// The waker of the driver's task. Not taken out by a wake, so it is set once.
     waker: Mutex<Option<Waker>>,
     work: Mutex<Option<(Work, Instant)>>,
+    /// How what is in hand was answered: a [`Class`](super::counters::Class).
+    answer: AtomicU8,
     /// Output may be waiting in this process: written, and not flushed yet.
     unsent: AtomicBool,
     /// The connection itself has ended; only a handler goes on.
@@ -118,8 +120,7 @@ impl Conn {
         registry: &Arc<Shared>,
     ) -> Conn {
         let now = Instant::now();
-        registry.counters.connections.fetch_add(1, Relaxed);
-        registry.counters.changed();
+        registry.counters.opened();
         Conn {
             id,
             peer,
@@ -129,6 +130,7 @@ impl Conn {
             phase: AtomicU64::new(Phase::Idle as u64),
             waker: Mutex::new(None),
             work: Mutex::new(None),
+            answer: AtomicU8::new(0),
             unsent: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             seen: Mutex::new(Seen {
@@ -275,9 +277,8 @@ impl Conn {
 
     /// A request, or the handler of a message, begins.
     pub fn begin(&self, work: Work) {
-        self.counters.requests.fetch_add(1, Relaxed);
-        self.counters.in_hand.fetch_add(1, Relaxed);
-        self.counters.changed();
+        self.counters.begun();
+        self.answer.store(0, Relaxed);
         let mut slot = lock(&self.work);
         // An expiry that came too late for the request before must not hit this one.
         if self.orders().any(Orders::REQUEST_EXPIRED) {
@@ -290,23 +291,27 @@ impl Conn {
 
     /// What began with [`begin`](Conn::begin) is done, its answer included.
     pub fn end(&self) {
-        let work = lock(&self.work).take();
+        let done = lock(&self.work).take();
         self.set_phase(Phase::Idle);
-        self.counters.in_hand.fetch_sub(1, Relaxed);
-        self.counters.changed();
-        drop(work);
+        if let Some((work, since)) = done {
+            self.counters.over(&work, self.answer.load(Relaxed), since.elapsed());
+        }
     }
 
-    /// An answer with a status of 500 or above was given.
-    pub fn failed(&self) {
-        self.counters.failures.fetch_add(1, Relaxed);
+    /// The request in hand is answered with `status`; it counts when it has ended.
+    pub fn answered(&self, status: StatusCode) {
+        self.answer.store(class_of(status), Relaxed);
+    }
+
+    /// A handler has panicked, or returned an error.
+    pub fn handler_failed(&self) {
+        self.counters.handler_failed();
     }
 
     /// The connection has ended, a handler goes on without it.
     pub(crate) fn detach(&self) {
         if !self.detached.swap(true, AcqRel) {
-            self.counters.connections.fetch_sub(1, Relaxed);
-            self.counters.changed();
+            self.counters.closed();
         }
     }
 
@@ -360,13 +365,16 @@ impl session::Control for Conn {
     fn end(&self) {
         Conn::end(self);
     }
+
+    fn failed(&self) {
+        Conn::handler_failed(self);
+    }
 }
 
 impl Drop for Conn {
     fn drop(&mut self) {
         if !*self.detached.get_mut() {
-            self.counters.connections.fetch_sub(1, Relaxed);
-            self.counters.changed();
+            self.counters.closed();
         }
         if let Some(registry) = self.registry.upgrade() {
             registry.remove(self.id);

@@ -94,13 +94,18 @@ impl Default for Registry {
 impl Registry {
     /// An empty registry.
     pub fn new() -> Registry {
+        Registry::counting(Counters::default())
+    }
+
+    /// An empty registry that counts there.
+    pub fn counting(counters: Counters) -> Registry {
         Registry {
             shared: Arc::new(Shared {
                 open: Mutex::new(HashMap::new()),
                 next: AtomicU64::new(1),
                 oldest_ms: AtomicU64::new(0),
                 draining: Mutex::new(None),
-                counters: Arc::new(Counters::default()),
+                counters: Arc::new(counters),
             }),
         }
     }

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::format::{self, IN_MEMFD, Passport};
 use super::{BATCH, LONGEST_PACKET};
+use crate::conn::Counters;
 
 /// How long to wait before trying again when the queue takes nothing. A timer, because the kernel
 /// does not tell when descriptors under way (ETOOMANYREFS) have arrived.
@@ -40,7 +41,22 @@ pub struct Traveller {
 #[derive(Debug, Clone)]
 pub struct Sender {
     travellers: mpsc::UnboundedSender<Traveller>,
-    waiting: Arc<AtomicUsize>,
+    progress: Arc<Progress>,
+}
+
+/// What sender and task know together.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Connections that no adopter has acknowledged yet.
+    waiting: AtomicUsize,
+    counters: Arc<Counters>,
+}
+
+impl Progress {
+    fn arrived(&self) {
+        self.waiting.fetch_sub(1, Relaxed);
+        self.counters.handed_over();
+    }
 }
 
 impl Sender {
@@ -51,19 +67,29 @@ impl Sender {
         Sender::over(Box::new(queue), format)
     }
 
+    /// The same, with what becomes of the connections counted.
+    pub fn counting(queue: Channel, format: u8, counters: Arc<Counters>) -> (Sender, SenderTask) {
+        let progress = Progress { waiting: AtomicUsize::new(0), counters };
+        Sender::with(Box::new(queue), format, progress)
+    }
+
     pub(super) fn over(queue: Box<dyn Queue>, format: u8) -> (Sender, SenderTask) {
+        Sender::with(queue, format, Progress::default())
+    }
+
+    fn with(queue: Box<dyn Queue>, format: u8, progress: Progress) -> (Sender, SenderTask) {
         let (travellers, arriving) = mpsc::unbounded_channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let progress = Arc::new(progress);
         let task = SenderTask {
             queue,
             format,
             arriving,
             departing: VecDeque::new(),
             under_way: JoinSet::new(),
-            waiting: Arc::clone(&waiting),
+            progress: Arc::clone(&progress),
             report: Report::default(),
         };
-        (Sender { travellers, waiting }, task)
+        (Sender { travellers, progress }, task)
     }
 
     /// Sends a connection on its way.
@@ -71,16 +97,16 @@ impl Sender {
     /// # Errors
     /// Gives it back when the task has ended (its deadline has passed).
     pub fn send(&self, traveller: Traveller) -> Result<(), Box<Traveller>> {
-        self.waiting.fetch_add(1, Relaxed);
+        self.progress.waiting.fetch_add(1, Relaxed);
         self.travellers.send(traveller).map_err(|mpsc::error::SendError(traveller)| {
-            self.waiting.fetch_sub(1, Relaxed);
+            self.progress.waiting.fetch_sub(1, Relaxed);
             Box::new(traveller)
         })
     }
 
     /// Connections that no adopter has acknowledged yet.
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Relaxed)
+        self.progress.waiting.load(Relaxed)
     }
 }
 
@@ -117,7 +143,7 @@ pub struct SenderTask {
     /// In their order of departure.
     departing: VecDeque<Traveller>,
     under_way: JoinSet<Settled>,
-    waiting: Arc<AtomicUsize>,
+    progress: Arc<Progress>,
     report: Report,
 }
 
@@ -185,8 +211,8 @@ impl SenderTask {
         match self.send(count) {
             Ok(ack) => {
                 let travellers = self.departing.drain(..count).collect();
-                let waiting = Arc::clone(&self.waiting);
-                self.under_way.spawn(until_adopted(travellers, ack, waiting));
+                let progress = Arc::clone(&self.progress);
+                self.under_way.spawn(until_adopted(travellers, ack, progress));
                 Attempt::Sent
             }
             Err(error) if is_temporary(&error) => Attempt::Full,
@@ -231,8 +257,9 @@ impl SenderTask {
         while let Ok(traveller) = self.arriving.try_recv() {
             self.departing.push_back(traveller);
         }
-        let waiting = self.waiting.load(Relaxed);
+        let waiting = self.progress.waiting.load(Relaxed);
         self.report.lost = self.departing.len();
+        self.progress.counters.not_handed_over(self.report.lost);
         self.report.left_in_queue = waiting.saturating_sub(self.departing.len());
         self.report
     }
@@ -250,7 +277,7 @@ struct Settled {
 async fn until_adopted(
     travellers: Vec<Traveller>,
     mut ack: pipe::Receiver,
-    waiting: Arc<AtomicUsize>,
+    progress: Arc<Progress>,
 ) -> Settled {
     let mut travellers: Vec<Option<Traveller>> = travellers.into_iter().map(Some).collect();
     let mut adopted = 0;
@@ -261,7 +288,7 @@ async fn until_adopted(
             // Closes our copy; the connection lives on in the adopter's.
             if travellers.get_mut(usize::from(index)).and_then(Option::take).is_some() {
                 adopted += 1;
-                waiting.fetch_sub(1, Relaxed);
+                progress.arrived();
             }
         }
     }

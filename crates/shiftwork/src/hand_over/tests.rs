@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::{Channel, Received};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 
 use super::sender::Queue;
 use super::{Adopted, NEWEST, Passport, Receiver, Report, Sender, Traveller, decode, encode};
-use crate::conn::{Protocol, Stream};
+use crate::conn::{Counters, Protocol, Stream};
 
 fn passport(number: usize) -> Passport {
     Passport {
@@ -68,7 +69,9 @@ async fn check(mut client: UnixStream, adopted: Adopted) {
 async fn connections_arrive_in_order_with_what_travels() {
     let (one, two) = Channel::pair_sized(1 << 20).unwrap();
     let mut receiver = Receiver::new(two).unwrap();
-    let (sender, task) = Sender::new(one, NEWEST);
+    let slab = Arc::new(Slab::create(1).unwrap());
+    let counters = Arc::new(Counters::shown(Arc::clone(&slab), 0));
+    let (sender, task) = Sender::counting(one, NEWEST, counters);
     let task = tokio::spawn(task.run(pending()));
     let mut clients = VecDeque::new();
     for number in 0..100 {
@@ -86,6 +89,7 @@ async fn connections_arrive_in_order_with_what_travels() {
     drop(sender);
     let report = timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
     assert_eq!(report, Report { handed_over: 100, ..Report::default() });
+    assert_eq!(slab.row(0).counts.handed_over(), 100);
 }
 
 #[tokio::test]

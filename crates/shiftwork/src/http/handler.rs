@@ -254,13 +254,12 @@ fn finish<B>(mut response: Response<B>, ticket: Ticket) -> Response<ResponseBody
     } else if ticket.conn().orders().any(Orders::CLOSE) || ticket.link().has_unread_body() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if response.status().is_server_error() {
-        ticket.conn().failed();
-    }
+    ticket.conn().answered(response.status());
     response.map(|body| ResponseBody::answer(body, ticket))
 }
 
 fn fail<B>(failure: Failure, ticket: Ticket) -> Response<ResponseBody<B>> {
+    ticket.conn().handler_failed();
     let work = ticket.conn().work().map_or_else(String::new, |(work, _)| work.to_string());
     match failure {
         Failure::Error(error) => tracing::error!(%work, %error, "a handler failed"),
@@ -320,7 +319,11 @@ impl<S: HttpService> Future for Detached<S> {
                     drop(fail::<S::Answer>(failure, ticket));
                 }
             }
-            Poll::Ready(Ok(_nobody_reads_it)) => {}
+            Poll::Ready(Ok(nobody_reads_it)) => {
+                if let Some(ticket) = &handler.ticket {
+                    ticket.conn().answered(nobody_reads_it.status());
+                }
+            }
         }
         handler.drop_stage();
         Poll::Ready(())

@@ -13,9 +13,7 @@ pub(super) fn answer<B>(status: StatusCode, ticket: Ticket) -> Response<Response
         StatusCode::SERVICE_UNAVAILABLE => "the request took too long\n",
         _ => "internal error\n",
     };
-    if status.is_server_error() {
-        ticket.conn().failed();
-    }
+    ticket.conn().answered(status);
     let marks = ticket.conn().marks().cloned().unwrap_or_default();
     let mut response = Response::new(ResponseBody::text(text, ticket));
     *response.headers_mut() = marks;

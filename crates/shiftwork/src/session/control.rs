@@ -1,6 +1,6 @@
 //! How a worker gives orders to the driver of one connection, whatever task that driver runs in.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
@@ -28,6 +28,8 @@ pub trait Control: Send + Sync + 'static {
     fn begin(&self, _what: &'static str) {}
     /// The handler is done; the connection is between two messages again.
     fn end(&self) {}
+    /// The handler has panicked, or returned an error.
+    fn failed(&self) {}
 }
 
 const DRAIN: u8 = 1;
@@ -46,6 +48,7 @@ const CUT: u8 = 4;
 #[derive(Debug, Default)]
 pub struct Switch {
     flags: AtomicU8,
+    failures: AtomicU64,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -63,6 +66,11 @@ impl Switch {
     /// Orders the connection to be dropped at once.
     pub fn cut(&self) {
         self.set(CUT);
+    }
+
+    /// How many calls of its handler have failed.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     fn set(&self, flag: u8) {
@@ -86,5 +94,9 @@ impl Control for Switch {
             Some(known) => known.clone_from(waker),
             None => *slot = Some(waker.clone()),
         }
+    }
+
+    fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -256,8 +256,12 @@ impl<F: Framing> Link<F> {
             Ok(Err(error)) if matches!(self.ending, Some(CloseReason::Lost(_))) => {
                 tracing::debug!(protocol, %peer, what, %error, "the connection broke under its handler");
             }
-            Ok(Err(error)) => tracing::error!(protocol, %peer, what, %error, "a handler failed"),
+            Ok(Err(error)) => {
+                self.control.failed();
+                tracing::error!(protocol, %peer, what, %error, "a handler failed");
+            }
             Err(Panicked(text)) => {
+                self.control.failed();
                 tracing::error!(protocol, %peer, what, panic = %text, "a handler panicked");
             }
         }

@@ -205,6 +205,12 @@ impl<'a> ReplyPacket<'a> {
         buffer.extend_from_slice(&id.to_le_bytes());
     }
 
+    /// The status of a packet that was begun with [`begin`](Self::begin).
+    #[must_use]
+    pub fn status(packet: &[u8]) -> Option<Status> {
+        packet.get(1).and_then(|byte| Status::decode(*byte).ok())
+    }
+
     /// Replaces the status, and the payload by `payload`.
     pub fn replace(buffer: &mut Vec<u8>, status: Status, payload: &[u8]) {
         buffer.truncate(REPLY_HEAD);

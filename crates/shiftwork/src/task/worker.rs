@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::clock::{monotonic_ms, monotonic_us};
 use shiftwork_sys::slab::{Row, Slab};
 use shiftwork_sys::socket::Channel;
 use tokio::io::Interest;
@@ -230,7 +230,8 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
                 return None;
             }
         };
-        let started_ms = monotonic_ms();
+        let started_us = monotonic_us();
+        let started_ms = started_us / 1000;
         let row = self.slab.row(self.row);
         row.set_claim(task.reply_index, task.id);
         row.set_oldest_ms(started_ms);
@@ -268,6 +269,11 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
             };
         }
         self.answer(&task, &answer).await;
+        let counts = &self.slab.row(self.row).counts;
+        counts.task_latency.record(monotonic_us().saturating_sub(started_us));
+        if ReplyPacket::status(&answer) != Some(Status::Done) {
+            counts.add_tasks_failed(1);
+        }
         self.spare = answer;
         if self.spare.capacity() > 64 * 1024 {
             self.spare = Vec::new();
@@ -340,7 +346,7 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
         row.clear_claim();
         row.set_in_flight(0);
         row.set_oldest_ms(0);
-        row.inc_tasks();
+        row.counts.add_tasks(1);
         self.done += 1;
         if self.options.max_request.is_some_and(|most| self.done >= most)
             && let Some(callback) = self.on_retire.take()

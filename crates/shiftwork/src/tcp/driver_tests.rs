@@ -219,10 +219,13 @@ async fn failures_and_panics_end_their_connection_alone() {
     for word in ["fail\n", "panic\n"] {
         let mut test = Test::new();
         test.send(word).await;
+        let switch = Arc::clone(&test.switch);
         assert_eq!(test.expect_end().await, CloseReason::Failed);
+        assert_eq!(switch.failures(), 1);
     }
     bystander.send("count\n").await;
     bystander.expect("1\n").await;
+    assert_eq!(bystander.switch.failures(), 0);
 }
 
 #[tokio::test]

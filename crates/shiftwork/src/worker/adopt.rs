@@ -42,6 +42,7 @@ const LAST: Duration = Duration::from_millis(50);
 
 fn take_up(service: &Arc<Service>, adopted: Adopted) {
     let Adopted { stream, passport } = adopted;
+    service.registry.counters().adopted();
     let listener: Arc<str> = passport.listener.as_str().into();
     service.take_in(&listener, Arrival { stream, passport });
 }

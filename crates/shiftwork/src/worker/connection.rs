@@ -62,6 +62,7 @@ impl Service {
                 "a connection of listener {listener:?} came over, which this release does not \
                  have; it is closed"
             );
+            self.registry.counters().not_handed_over(1);
             return;
         };
         // A client that has gone already has no address any more.
@@ -163,6 +164,7 @@ impl Service {
         if let Some(session) = passport.session.take() {
             let Some(mut saved) = Saved::from_bytes(&session) else {
                 tracing::error!("{peer}: what came with a connection cannot be read; it is closed");
+                self.registry.counters().not_handed_over(1);
                 return None;
             };
             saved.idle = passport.idle_for;
@@ -178,6 +180,7 @@ impl Service {
             Ok(saved) => saved,
             Err(error) => {
                 tracing::error!("a connection cannot be handed over: {error}");
+                self.registry.counters().not_handed_over(1);
                 return;
             }
         };
@@ -198,11 +201,13 @@ impl Service {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!("a connection cannot be handed over: {error}");
+                self.registry.counters().not_handed_over(1);
                 return;
             }
         };
         if self.sender.send(Traveller { socket, passport }).is_err() {
             tracing::warn!("a connection is closed: the time to hand it over has passed");
+            self.registry.counters().not_handed_over(1);
         }
     }
 }

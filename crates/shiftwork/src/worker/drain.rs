@@ -21,7 +21,7 @@ use super::life::{DrainOrder, Life};
 use super::process::Running;
 use super::wear::Wear;
 
-/// How often counters are copied, and connections looked at.
+/// How often connections are looked at.
 const SWEEP: Duration = Duration::from_millis(100);
 /// How often a draining process looks whether it is done.
 const LOOK: Duration = Duration::from_millis(5);
@@ -72,7 +72,7 @@ where
                 }
                 _ = sweep.tick() => {
                     registry.sweep(std::time::Instant::now(), expiry);
-                    self.row.write(&registry);
+                    self.show(&registry);
                     self.beat_alone();
                     if let Some(reason) = wear.is_out() {
                         self.retire(&reason);
@@ -85,6 +85,10 @@ where
             }
         }
         self.leave(open, registry, state).await
+    }
+
+    fn show(&self, registry: &Registry) {
+        self.row.write(registry, self.worker.inner().tasks.pending());
     }
 
     pub(super) fn retire(&self, reason: &str) {
@@ -113,9 +117,11 @@ where
         let (Some(send), Some(receive)) = (send, receive) else {
             return Err(std::io::Error::other("no hand-over queue was given"));
         };
-        let (sender, task) = Sender::new(send, self.begin.hand_over_format);
+        let registry = Registry::counting(self.row.counters());
+        let counters = Arc::clone(registry.counters());
+        let (sender, task) = Sender::counting(send, self.begin.hand_over_format, counters);
         let service = Arc::new(Service {
-            registry: Registry::new(),
+            registry,
             listeners: server
                 .listeners
                 .iter()
@@ -126,7 +132,6 @@ where
             sender,
             write_version: self.settings.server.session_write_version,
         });
-        self.row.show(&service.registry);
         let sender_deadline = CancellationToken::new();
         let deadline = sender_deadline.clone().cancelled_owned();
         tokio::spawn(async move {
@@ -196,7 +201,7 @@ where
                 }
                 _ = sweep.tick() => {
                     registry.sweep(std::time::Instant::now(), expiry);
-                    self.row.write(&registry);
+                    self.show(&registry);
                 }
                 _ = look.tick() => {
                     if self.is_empty(&open, &registry) {
@@ -212,7 +217,7 @@ where
         }
         let last = (began + order.max_wait + order.guard).max(Instant::now() + LOOK);
         self.finish(state, last).await;
-        self.row.write(&registry);
+        self.show(&registry);
         0
     }
 

@@ -23,33 +23,17 @@ impl OwnRow {
         self.slab.row(self.number)
     }
 
-    /// Shows the counters of the connections whenever they change.
-    pub(super) fn show(&self, registry: &Registry) {
-        let own = self.clone();
-        registry.counters().mirror(move |counters| own.copy(counters));
+    /// What the connections of this worker are counted in.
+    pub(super) fn counters(&self) -> Counters {
+        Counters::shown(Arc::clone(&self.slab), self.number)
     }
 
-    fn copy(&self, counters: &Counters) {
-        let row = self.row();
-        let in_hand = counters.in_hand();
-        row.set_requests(counters.requests().saturating_sub(in_hand));
-        row.set_in_flight(in_hand);
-        row.set_connections(counters.connections());
-        row.set_failures(counters.failures());
-        // A blocked worker does not sweep: the first request in hand is the oldest until then.
-        match (in_hand, row.oldest_ms()) {
-            (0, 1..) => row.set_oldest_ms(0),
-            (1.., 0) => row.set_oldest_ms(monotonic_ms()),
-            _ => {}
-        }
-    }
-
-    /// Shows what only a look at all connections can tell.
-    pub(super) fn write(&self, registry: &Registry) {
+    /// Shows what only a look at everything can tell.
+    pub(super) fn write(&self, registry: &Registry, tasks_unanswered: usize) {
         let now = monotonic_ms();
         let totals = registry.totals();
         let row = self.row();
-        self.copy(registry.counters());
+        row.set_tasks_unanswered(tasks_unanswered as u64);
         row.set_oldest_ms(totals.oldest.map_or(0, |age| {
             now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(0)).max(1)
         }));

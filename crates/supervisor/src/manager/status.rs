@@ -193,10 +193,10 @@ fn empty() -> ProcessStatus {
 fn counted(row: &Row, now: Millis) -> ProcessStatus {
     ProcessStatus {
         uptime_ms: age(row, now),
-        requests: row.requests(),
+        requests: row.counts.requests(),
         in_flight: row.in_flight(),
         connections: row.connections(),
-        tasks: row.tasks(),
+        tasks: row.counts.tasks(),
         ..empty()
     }
 }

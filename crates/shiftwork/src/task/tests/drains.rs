@@ -63,7 +63,7 @@ fn finish_queue_runs_what_waits() {
         stage.gate.add_permits(4);
         assert_eq!(worker.end(), TaskLoopEnd::QueueEmpty);
         assert_eq!(answers(asking).await, ["a", "b", "c", "d"].map(|it| Ok(it.to_owned())));
-        assert_eq!(floor.slab.row(0).tasks(), 4);
+        assert_eq!(floor.slab.row(0).counts.tasks(), 4);
     });
 }
 

@@ -47,7 +47,7 @@ fn two_senders_and_two_receivers_lose_nothing() {
         worker.stop();
     }
     assert_eq!(stage.runs(), 2 * TASKS);
-    assert_eq!(floor.slab.row(0).tasks() + floor.slab.row(1).tasks(), 2 * TASKS);
+    assert_eq!(floor.slab.row(0).counts.tasks() + floor.slab.row(1).counts.tasks(), 2 * TASKS);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::core::{Core, Pids};
 use crate::protocol::template::{Formats, Hello, HookName, Kind};
 use crate::protocol::worker::DrainMode;
 use crate::settings::ServerSettings;
+use crate::slab_format;
 
 /// What goes wrong in a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -497,7 +498,7 @@ impl World {
                 let formats = Formats { oldest: 1, newest: 1 };
                 let hello = Box::new(Hello {
                     hand_over: formats,
-                    slab: formats,
+                    slab: Formats { oldest: slab_format(), newest: slab_format() },
                     task: formats,
                     release: "r".into(),
                     settings: plan.settings,
