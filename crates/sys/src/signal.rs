@@ -41,6 +41,13 @@ pub fn rtmin() -> i32 {
     libc::SIGRTMIN()
 }
 
+/// A signal's name without SIG, as `USR1`; the bare number of one that has none.
+#[must_use]
+pub fn name(signo: i32) -> String {
+    let known = nix::sys::signal::Signal::try_from(signo);
+    known.map_or_else(|_| signo.to_string(), |it| it.as_str().trim_start_matches("SIG").to_owned())
+}
+
 fn set_of(signals: &[i32]) -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the whole set; sigaddset takes an initialised one.

@@ -112,6 +112,12 @@ pub fn drop_to(identity: &Identity) -> io::Result<()> {
     Ok(())
 }
 
+/// What a user is called, if the machine knows.
+#[must_use]
+pub fn name_of(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|it| it.name)
+}
+
 /// The effective user of this process.
 #[must_use]
 pub fn effective_uid() -> u32 {

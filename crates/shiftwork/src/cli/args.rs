@@ -63,6 +63,8 @@ pub enum Command {
     Stop(Stop),
     /// Tell how it is.
     Status,
+    /// Tell what was asked of it, and what came of that.
+    History,
     /// Say what the settings are and what is wrong with them.
     Check,
 }
@@ -205,6 +207,11 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
+    /// Show the last reloads, upgrades and changes of number: when, who asked, what came of it
+    History {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Check the settings and show where each comes from
     Check {
         #[command(flatten)]
@@ -291,6 +298,7 @@ fn understand(verb: Option<Verb>, daemonize: bool) -> Option<(Command, Common)> 
         }
         Some(Verb::Stop { now, timeout, common }) => (Command::Stop(Stop { now, timeout }), common),
         Some(Verb::Status { common }) => (Command::Status, common),
+        Some(Verb::History { common }) => (Command::History, common),
         Some(Verb::Check { common }) => (Command::Check, common),
     })
 }
@@ -352,6 +360,7 @@ mod tests {
         let stop = Stop { now: true, timeout: Some(Duration::from_secs(60)) };
         assert_eq!(parse("shop stop --now --timeout 1m").unwrap().command, Command::Stop(stop));
         assert_eq!(parse("shop status").unwrap().command, Command::Status);
+        assert_eq!(parse("shop history").unwrap().command, Command::History);
         assert_eq!(parse("shop check").unwrap().command, Command::Check);
     }
 

@@ -17,6 +17,9 @@ use super::locate::typed_in;
 use super::progress::Shown;
 use super::{Application, Cli, Reload, Stop, exit, locate, output};
 
+/// A server that is asked how it is and says nothing for so long is stuck.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The end of the user's patience.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {

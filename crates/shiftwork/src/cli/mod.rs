@@ -8,6 +8,7 @@ mod check;
 mod commands;
 #[cfg(test)]
 mod documented;
+mod history;
 mod locate;
 mod machine;
 mod origin;
@@ -162,6 +163,7 @@ pub fn play(application: &Application<'_>, arguments: impl IntoIterator<Item = O
         Command::Scale(scale) => scale::scale(application, &cli, scale),
         Command::Stop(stop) => commands::stop(application, &cli, stop),
         Command::Status => status::status(application, &cli),
+        Command::History => history::history(application, &cli),
     })
 }
 

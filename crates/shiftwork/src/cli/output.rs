@@ -36,6 +36,11 @@ pub(super) fn colour() -> bool {
     std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb
 }
 
+/// The text with this SGR code, as `1` for bold, where colour is wanted.
+pub(super) fn paint(text: &str, code: &str, colour: bool) -> String {
+    if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
 /// Rows with their columns aligned; those of `right` to the right. The last one is not filled.
 pub(super) fn align(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     let width = |column: usize| {

@@ -6,11 +6,9 @@ use bytesize::ByteSize;
 use shiftwork_supervisor::control::status::{ProcessStatus, Role, Status};
 use shiftwork_supervisor::control::{Request, Response};
 
-use super::commands::{Deadline, connect, failed, refused, unexpected};
+use super::commands::{Deadline, PATIENCE, connect, failed, refused, unexpected};
+use super::output::paint;
 use super::{Application, Cli, exit, output};
-
-/// A server that says nothing for so long is stuck.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks the server how it is and prints that. Gives the exit status.
 pub(super) fn status(application: &Application<'_>, cli: &Cli) -> u8 {
@@ -37,10 +35,6 @@ pub(super) fn status(application: &Application<'_>, cli: &Cli) -> u8 {
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
-
-fn paint(text: &str, code: &str, colour: bool) -> String {
-    if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-}
 
 fn code_of(state: &str) -> Option<&'static str> {
     match state {

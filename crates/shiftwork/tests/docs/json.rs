@@ -6,8 +6,9 @@ use std::cell::RefCell;
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
-use shiftwork_supervisor::control::Request;
 use shiftwork_supervisor::control::status::{ListenerStatus, ProcessStatus, Status, Totals};
+use shiftwork_supervisor::control::{History, Request};
+use shiftwork_supervisor::core::history::{Asked, Entry};
 use shiftwork_supervisor::core::outcome::{Outcome, Progress};
 
 use crate::tables::read;
@@ -50,6 +51,9 @@ fn every_field_has_its_words() {
         ("listener", fields::<ListenerStatus>()),
         ("process", fields::<ProcessStatus>()),
         ("totals", fields::<Totals>()),
+        ("history", fields::<History>()),
+        ("entry", fields::<Entry>()),
+        ("request", fields::<Asked>()),
     ];
     for (name, fields) in structs {
         assert!(!fields.is_empty(), "{name} has no fields");

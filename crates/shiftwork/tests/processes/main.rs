@@ -11,6 +11,7 @@ mod connections;
 mod containers;
 mod daemon;
 mod faults;
+mod history;
 mod kills;
 mod limits;
 mod manager;

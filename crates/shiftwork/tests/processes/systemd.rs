@@ -113,7 +113,7 @@ fn a_life(mut manager: Manager, site: Site) {
     for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID"] {
         assert!(!environment.contains(name), "{name}");
     }
-    // A reload by signal, with its moment; and its end.
+    // A reload by signal, with its moment; and its end. Whoever has started it is the manager.
     let before = now_us();
     shop.signal(signal::USR1);
     let reloading = manager.wait(ready + 1, "RELOADING=1\nMONOTONIC_USEC=");
@@ -121,6 +121,8 @@ fn a_life(mut manager: Manager, site: Site) {
     assert!((before..=now_us()).contains(&moment));
     let ready = manager.wait(reloading, "READY=1");
     assert_eq!(manager.said[ready].value("STATUS"), Some("generation 2 serves"));
+    let history = shop.site.run(&["history"]).expect(0).stdout;
+    assert!(history.contains("USR1 from the service manager"), "{history}");
     // One by command that fails.
     shop.put("app.fault", "exit_at_start");
     shop.reload_fails();

@@ -6,6 +6,7 @@ pub mod status;
 use serde::{Deserialize, Serialize};
 
 use crate::core::event::{Scope, Until};
+use crate::core::history::Entry;
 use crate::core::outcome::{Outcome, Progress};
 use crate::core::scale::{Count, Wish};
 use status::Status;
@@ -52,6 +53,8 @@ pub enum Request {
     },
     /// Tell how things are.
     Status {},
+    /// Tell what was asked for before, and what came of it.
+    History {},
 }
 
 impl From<Wish> for Request {
@@ -64,6 +67,13 @@ fn all() -> Scope {
     Scope::All
 }
 
+/// The last reloads, upgrades, changes of number, and the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// At most [`MOST_ENTRIES`](crate::core::history::MOST_ENTRIES), the oldest one first.
+    pub entries: Vec<Entry>,
+}
+
 /// A line of the answer; the last one is anything but `Progress`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -74,6 +84,8 @@ pub enum Response {
     Outcome(Outcome),
     /// How things are.
     Status(Box<Status>),
+    /// What was asked for before.
+    History(History),
     /// The stop has begun; it is over when this process is gone.
     Stopping {
         /// The master's pid.

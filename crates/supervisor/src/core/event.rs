@@ -3,6 +3,7 @@
 use crate::protocol::template::{Hello, HookCall, Kind};
 use crate::protocol::worker::DrainMode;
 
+use super::history::Asked;
 use super::outcome::{Outcome, Progress};
 use super::scale::Wish;
 
@@ -62,6 +63,13 @@ impl std::fmt::Display for Ended {
 /// Something has happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// Who asks, and when: said before what is asked, for the history alone.
+    Asked {
+        /// The request's.
+        ticket: Ticket,
+        /// Who, and what.
+        asked: Asked,
+    },
     /// Somebody wants a reload.
     Reload {
         /// Who is answered; signals have no ticket.

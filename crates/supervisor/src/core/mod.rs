@@ -12,6 +12,7 @@ pub mod respawn;
 
 mod deaths;
 mod forks;
+pub mod history;
 mod hooks;
 mod pulse;
 mod reload;
@@ -101,6 +102,8 @@ pub struct Core {
     /// What is wished for and has not begun.
     #[serde(default)]
     scales: Vec<Asked>,
+    #[serde(default)]
+    history: history::History,
     greeted: bool,
     /// When the stop begins that was asked for.
     #[serde(default)]
@@ -135,6 +138,7 @@ impl Core {
             draining: Vec::new(),
             scale: Scale::default(),
             scales: Vec::new(),
+            history: history::History::default(),
             greeted: false,
             stop_at: None,
             started_with: None,
@@ -148,6 +152,7 @@ impl Core {
     pub fn on(&mut self, event: Event, now: Millis) -> Vec<Action> {
         self.now = now;
         match event {
+            Event::Asked { ticket, asked } => self.note(ticket, asked),
             Event::Reload { ticket, scope, overrides, until } => {
                 self.reload_asked(ticket, scope, overrides, until);
             }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::child::Purpose;
 use super::event::{Action, Generation, Millis, Scope, Ticket, Until};
 use super::generation::Template;
+use super::history::{Ended, What};
 use super::outcome::{Outcome, Progress, Verdict};
 use super::stop::Stop;
 use super::{Core, Phase, millis};
@@ -49,6 +50,9 @@ impl Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
     pub(super) generation: Generation,
+    /// The one that it is to replace (0: none).
+    #[serde(default)]
+    pub(super) from: Generation,
     pub(super) scope: Scope,
     pub(super) waiters: Vec<Waiter>,
     pub(super) began: Millis,
@@ -70,6 +74,17 @@ pub(super) struct Run {
     pub(super) reported: u32,
     /// Why it is being rolled back.
     pub(super) failure: String,
+}
+
+impl Run {
+    /// For the history.
+    fn what(&self) -> What {
+        match self.scope {
+            _ if self.from == 0 => What::Start,
+            Scope::All => What::Reload,
+            Scope::Tasks => What::ReloadTasks,
+        }
+    }
 }
 
 impl Core {
@@ -127,8 +142,13 @@ impl Core {
                 format!("reloading task workers: generation {generation} starts")
             }
         });
+        let from = match request.scope {
+            Scope::All => self.workers,
+            Scope::Tasks => self.tasks,
+        };
         self.phase = Phase::Starting(Run {
             generation,
+            from: from.unwrap_or(0),
             scope: request.scope,
             waiters: request.waiters,
             began: self.now,
@@ -197,6 +217,14 @@ impl Core {
         if verdict == Verdict::Committed {
             outcome.warnings = self.changes_that_wait(run.generation);
         }
+        self.record(&Ended {
+            what: run.what(),
+            from: run.from,
+            to: run.generation,
+            began: run.began,
+            tickets: run.waiters.iter().map(|waiter| waiter.ticket).collect(),
+            outcome: &outcome,
+        });
         let (later, now): (Vec<_>, Vec<_>) = run
             .waiters
             .into_iter()

@@ -17,7 +17,8 @@ use crate::protocol::worker::DrainMode;
 
 use super::child::{Child, Purpose};
 use super::event::{Action, ChildId, Generation, Millis, Ticket, Until};
-use super::outcome::{Progress, Sizes, Verdict};
+use super::history::{Ended, What};
+use super::outcome::{Outcome, Progress, Sizes, Verdict};
 use super::reload::Waiter;
 use super::{Core, Phase, millis};
 
@@ -136,7 +137,7 @@ impl Core {
     fn refuse_scale(&mut self, ticket: Option<Ticket>, reason: &str) {
         let mut outcome = self.outcome(Verdict::Aborted, reason, self.now);
         outcome.scaled = Some(self.sizes());
-        self.out.push(Action::Finish { tickets: ticket.into_iter().collect(), outcome });
+        self.finish_scale(ticket.into_iter().collect(), self.now, outcome);
     }
 
     /// Begins what was wished for; all that waits is one change.
@@ -275,8 +276,21 @@ impl Core {
         let mut outcome = self.outcome(verdict, &reason, scaling.began);
         outcome.scaled = Some(self.sizes());
         let tickets = scaling.waiters.iter().map(|waiter| waiter.ticket).collect();
-        self.out.push(Action::Finish { tickets, outcome });
+        self.finish_scale(tickets, scaling.began, outcome);
         self.phase = Phase::Idle;
+    }
+
+    fn finish_scale(&mut self, tickets: Vec<Ticket>, began: Millis, outcome: Outcome) {
+        let generation = self.generation();
+        self.record(&Ended {
+            what: What::Scale,
+            from: generation,
+            to: generation,
+            began,
+            tickets: tickets.clone(),
+            outcome: &outcome,
+        });
+        self.out.push(Action::Finish { tickets, outcome });
     }
 
     /// The workers that stay are told which sockets are theirs now.

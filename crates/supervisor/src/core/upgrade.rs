@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{Action, Millis, Ticket, Until};
+use super::history::{Ended, What};
 use super::outcome::{Progress, Verdict};
 use super::reload::Request;
 use super::{Core, Phase};
@@ -145,7 +146,15 @@ impl Core {
         let upgrade = upgrade.clone();
         let reason = format!("no upgrade: {reason}");
         let outcome = self.outcome(Verdict::Aborted, &reason, upgrade.began);
-        let tickets = upgrade.request.waiters.iter().map(|waiter| waiter.ticket).collect();
+        let tickets: Vec<_> = upgrade.request.waiters.iter().map(|it| it.ticket).collect();
+        self.record(&Ended {
+            what: What::Upgrade,
+            from: self.generation(),
+            to: self.generation(),
+            began: upgrade.began,
+            tickets: tickets.clone(),
+            outcome: &outcome,
+        });
         self.out.push(Action::EndProbe);
         self.out.push(Action::Finish { tickets, outcome });
         self.phase = Phase::Idle;

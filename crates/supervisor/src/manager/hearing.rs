@@ -2,11 +2,13 @@
 
 use std::os::fd::OwnedFd;
 
+use shiftwork_sys::clock::wall_ms;
 use shiftwork_sys::process::reap;
-use shiftwork_sys::signal;
+use shiftwork_sys::signal::{self, Received};
 use shiftwork_sys::socket::Channel;
 
 use crate::core::event::{ChildId, Ended, Event, Generation, Scope, Ticket, Until};
+use crate::core::history::{Asked, Requester, What};
 use crate::line::{Heard, Line, hear};
 use crate::protocol::master::{FromManager, Keepsake, ToManager, Verb};
 use crate::protocol::template::FromTemplate;
@@ -36,8 +38,8 @@ impl Manager {
         while let Ok(Some(received)) = self.signals.read() {
             if received.signo != signal::CHLD {
                 // The master decides, as if it had been sent there.
-                let signo = received.signo;
-                self.tell_master(&FromManager::Signal { signo }, Vec::new());
+                let Received { signo, pid, uid } = received;
+                self.tell_master(&FromManager::Signal { signo, pid, uid }, Vec::new());
             }
         }
         while let Ok(Some((pid, exit))) = reap() {
@@ -102,21 +104,30 @@ impl Manager {
         }
     }
 
+    /// Somebody asks, by way of the master.
+    fn told(&mut self, ticket: Option<Ticket>, verb: Verb, asked: Option<Asked>) {
+        if let Some((ticket, asked)) = ticket.zip(asked) {
+            self.take(Event::Asked { ticket, asked });
+        }
+        match verb {
+            Verb::Reload { scope, overrides, until } => {
+                self.take(Event::Reload { ticket, scope, overrides, until });
+            }
+            Verb::Upgrade { overrides, until } => {
+                self.take(Event::Upgrade { ticket, overrides, until });
+            }
+            Verb::Scale(wish) => self.take(Event::Scale { ticket, wish }),
+            Verb::Stop => self.take(Event::Stop),
+            Verb::Hurry => self.take(Event::Hurry),
+            Verb::Quit => self.take(Event::Quit),
+            Verb::Status => self.send_status(ticket),
+            Verb::History => self.send_history(ticket),
+        }
+    }
+
     pub(super) fn master_said(&mut self, message: ToManager, mut fds: Vec<OwnedFd>) {
         match message {
-            ToManager::Verb { ticket, verb } => match verb {
-                Verb::Reload { scope, overrides, until } => {
-                    self.take(Event::Reload { ticket, scope, overrides, until });
-                }
-                Verb::Upgrade { overrides, until } => {
-                    self.take(Event::Upgrade { ticket, overrides, until });
-                }
-                Verb::Scale(wish) => self.take(Event::Scale { ticket, wish }),
-                Verb::Stop => self.take(Event::Stop),
-                Verb::Hurry => self.take(Event::Hurry),
-                Verb::Quit => self.take(Event::Quit),
-                Verb::Status => self.send_status(ticket),
-            },
+            ToManager::Verb { ticket, verb, asked } => self.told(ticket, verb, asked),
             ToManager::Listener { generation, name, address, slot } => {
                 if let Some(socket) = fds.pop() {
                     let listener = BoundListener { name, address, slot, socket };
@@ -235,12 +246,21 @@ impl Manager {
         self.askers.insert(own, Asker { child, ticket });
         match ask {
             Ask::Stats => self.send_status(Some(own)),
-            Ask::Reload => self.take(Event::Reload {
-                ticket: Some(own),
-                scope: Scope::All,
-                overrides: Vec::new(),
-                until: Until::Committed,
-            }),
+            Ask::Reload => {
+                let worker = self.core.child(child);
+                let by = Requester::Worker {
+                    worker_id: worker.map_or(0, |it| it.worker_id),
+                    pid: worker.and_then(|it| it.pid),
+                };
+                let asked = Asked::new(wall_ms(), by, What::Reload, &[]);
+                self.take(Event::Asked { ticket: own, asked });
+                self.take(Event::Reload {
+                    ticket: Some(own),
+                    scope: Scope::All,
+                    overrides: Vec::new(),
+                    until: Until::Committed,
+                });
+            }
             Ask::Shutdown => {
                 self.answer(own, "{\"event\":\"stopping\"}".into());
                 self.take(Event::Stop);

@@ -26,7 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::clock::{monotonic_ms, wall_ms};
 use shiftwork_sys::process::Exit;
 use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::slab::Slab;
@@ -34,6 +34,7 @@ use shiftwork_sys::socket::Channel;
 use shiftwork_sys::wait::{Interest, Poller};
 
 use crate::core::event::{ChildId, Ended, Event, Generation, Scope, Ticket, Until};
+use crate::core::history::{Asked, Requester, What};
 use crate::core::{Core, Pids};
 use crate::journal::Journal;
 use crate::line::Line;
@@ -190,6 +191,8 @@ impl Manager {
         manager.keep(Keepsake::Journal, &[journal.as_fd()])?;
         let (send, receive) = (manager.hand_over.0.try_clone()?, manager.hand_over.1.try_clone()?);
         manager.keep(Keepsake::HandOver, &[send.as_fd(), receive.as_fd()])?;
+        let asked = Asked::new(wall_ms(), Requester::Start, What::Start, &[]);
+        manager.take(Event::Asked { ticket: START, asked });
         manager.take(Event::Reload {
             ticket: Some(START),
             scope: Scope::All,

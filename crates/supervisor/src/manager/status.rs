@@ -6,8 +6,8 @@ use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::fd;
 use shiftwork_sys::slab::Row;
 
-use crate::control::Response;
 use crate::control::status::{ListenerStatus, ProcessStatus, Role, Status, Totals};
+use crate::control::{History, Response};
 use crate::core::child::{Child, State};
 use crate::core::event::{Millis, Ticket};
 use crate::core::generation::Template;
@@ -48,13 +48,24 @@ impl Manager {
             self.answer(ticket, serde_json::to_string(&status).unwrap_or_default());
             return;
         }
-        let response = Response::Status(Box::new(status));
-        let file = serde_json::to_vec(&response)
+        self.send_long(ticket, &Response::Status(Box::new(status)));
+    }
+
+    /// Sends what was asked for before.
+    pub(super) fn send_history(&mut self, ticket: Option<Ticket>) {
+        let Some(ticket) = ticket else { return };
+        let entries = self.core.history().cloned().collect();
+        self.send_long(ticket, &Response::History(History { entries }));
+    }
+
+    /// Sends an answer that may not fit into a packet.
+    fn send_long(&mut self, ticket: Ticket, response: &Response) {
+        let file = serde_json::to_vec(response)
             .map_err(std::io::Error::other)
             .and_then(|json| fd::memfd("shiftwork-status", &json));
         match file {
             Ok(file) => self.tell_master(&FromManager::Status { ticket }, vec![file]),
-            Err(error) => tracing::error!("cannot tell the status: {error}"),
+            Err(error) => tracing::error!("cannot answer: {error}"),
         }
     }
 

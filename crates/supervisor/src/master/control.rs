@@ -11,6 +11,7 @@ use shiftwork_sys::peer;
 
 use crate::control::{Request, Response};
 use crate::core::event::{Millis, Ticket};
+use crate::core::history::Requester;
 use crate::passing::{Passed, Passing};
 
 use super::door::Door;
@@ -138,6 +139,13 @@ impl Control {
     pub fn ticket(&mut self) -> Ticket {
         self.next += 1;
         self.next - 1
+    }
+
+    /// Who has this ticket.
+    pub fn asker(&self, ticket: Ticket) -> Requester {
+        let client = self.clients.get(&ticket);
+        let peer = client.and_then(|it| peer::credentials(&it.stream).ok());
+        peer.map_or(Requester::Unknown, |it| Requester::Command { uid: it.uid, pid: it.pid })
     }
 
     /// Takes new clients; those of other users are refused.

@@ -23,15 +23,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::clock::{monotonic_ms, wall_ms};
 use shiftwork_sys::lock::PidFile;
 use shiftwork_sys::process::{self, Exit};
-use shiftwork_sys::signal::{self, SignalFd};
+use shiftwork_sys::signal::{self, Received, SignalFd};
 use shiftwork_sys::wait::{Interest, Poller};
 use shiftwork_sys::{fd, slab::Slab};
 
 use crate::control::{Request, Response};
 use crate::core::event::{Ended, Generation, Millis, Ticket};
+use crate::core::history::Requester;
 use crate::core::outcome::{Outcome, Verdict};
 use crate::core::scale::Wish;
 use crate::places::Places;
@@ -151,16 +152,29 @@ impl Master {
                 self.reap();
                 continue;
             }
-            self.signalled(received.signo);
+            self.signalled(received);
         }
     }
 
-    fn signalled(&mut self, signo: i32) {
-        match self.ears.hear(signo, monotonic_ms()) {
-            Some(Asked::Verb(verb)) => self.ask_manager(None, verb),
+    fn signalled(&mut self, received: Received) {
+        match self.ears.hear(received.signo, monotonic_ms()) {
+            Some(Asked::Verb(verb)) => {
+                let by = self.sender(received);
+                self.ask_manager(None, verb, by);
+            }
             Some(Asked::ReopenLog) => self.reopen_log(),
             None => {}
         }
+    }
+
+    /// Who has sent a signal. A service manager that is spoken to is the one that started this process.
+    fn sender(&self, received: Received) -> Requester {
+        let Received { signo, pid, uid } = received;
+        let signal = signal::name(signo);
+        if self.notify.is_heard() && pid != 0 && pid == process::parent() {
+            return Requester::ServiceManager { signal };
+        }
+        Requester::Signal { signal, uid, pid }
     }
 
     fn reap(&mut self) {
@@ -180,28 +194,30 @@ impl Master {
     }
 
     fn requested(&mut self, ticket: Ticket, request: Request) {
+        let by = self.control.asker(ticket);
         match request {
             Request::Reload { scope, set, until } => {
                 let verb = Verb::Reload { scope, overrides: set, until };
-                self.ask_manager(Some(ticket), verb);
+                self.ask_manager(Some(ticket), verb, by);
             }
             Request::Upgrade { set, until } => {
-                self.ask_manager(Some(ticket), Verb::Upgrade { overrides: set, until });
+                self.ask_manager(Some(ticket), Verb::Upgrade { overrides: set, until }, by);
             }
             Request::Scale { workers, task_workers } => {
                 let wish = Wish { workers, task_workers };
-                self.ask_manager(Some(ticket), Verb::Scale(wish));
+                self.ask_manager(Some(ticket), Verb::Scale(wish), by);
             }
             Request::Stop { now } => {
                 let pid = std::process::id().cast_signed();
                 self.control.answer(ticket, &Response::Stopping { pid });
-                self.ask_manager(None, if now { Verb::Quit } else { Verb::Stop });
+                self.ask_manager(None, if now { Verb::Quit } else { Verb::Stop }, by);
             }
-            Request::Status {} => self.ask_manager(Some(ticket), Verb::Status),
+            Request::Status {} => self.ask_manager(Some(ticket), Verb::Status, by),
+            Request::History {} => self.ask_manager(Some(ticket), Verb::History, by),
         }
     }
 
-    fn ask_manager(&mut self, ticket: Option<Ticket>, verb: Verb) {
+    fn ask_manager(&mut self, ticket: Option<Ticket>, verb: Verb, by: Requester) {
         match verb {
             Verb::Stop => {
                 self.notify.stopping();
@@ -214,7 +230,7 @@ impl Master {
                 self.vault.hide_unix_files();
             }
             Verb::Reload { .. } | Verb::Upgrade { .. } => self.notify.reloading(),
-            Verb::Scale(_) | Verb::Status => {}
+            Verb::Scale(_) | Verb::Status | Verb::History => {}
         }
         if self.abandoned.is_some() {
             if let Some(ticket) = ticket {
@@ -224,7 +240,8 @@ impl Master {
             return;
         }
         let ticket = ticket.unwrap_or_else(|| self.control.ticket());
-        self.succession.ask(ticket, verb);
+        let asked = verb.asked(wall_ms(), by);
+        self.succession.ask(ticket, verb, asked);
     }
 
     fn read_manager(&mut self) {
@@ -286,7 +303,9 @@ impl Master {
                     self.control.answer_json(ticket, &json, true);
                 }
             }
-            FromManager::Signal { signo } => self.signalled(signo),
+            FromManager::Signal { signo, pid, uid } => {
+                self.signalled(Received { signo, pid, uid });
+            }
             FromManager::Stopping => {
                 self.notify.stopping();
                 self.vault.hide_unix_files();

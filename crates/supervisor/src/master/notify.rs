@@ -108,6 +108,11 @@ impl Notify {
         self.say(format!("READY=1\nSTATUS={}{pid}", line(status)));
     }
 
+    /// Whether there is a service manager.
+    pub fn is_heard(&self) -> bool {
+        self.to.is_some()
+    }
+
     /// A reload was asked for.
     pub fn reloading(&mut self) {
         if matches!(self.stage, Stage::Ready | Stage::Reloading) {

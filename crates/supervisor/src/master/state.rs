@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::core::event::{Generation, Millis, Ticket};
+use crate::core::history::Asked;
 use crate::core::respawn::Backoff;
 use crate::passing::Passed;
 use crate::places::Places;
@@ -126,6 +127,8 @@ pub struct SuccessionState {
     pub(super) deaths: u64,
     pub(super) settled: bool,
     pub(super) open: BTreeMap<Ticket, Verb>,
+    #[serde(default)]
+    pub(super) asked: BTreeMap<Ticket, Asked>,
 }
 
 impl MasterState {

@@ -11,6 +11,7 @@ use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
 
 use crate::core::event::{Millis, Ticket};
+use crate::core::history::Asked;
 use crate::core::respawn::Backoff;
 use crate::identity;
 use crate::line::Line;
@@ -46,6 +47,8 @@ pub(super) struct Succession {
     settled: bool,
     /// What was asked and is not answered.
     open: BTreeMap<Ticket, Verb>,
+    /// What the history is to know of it.
+    asked: BTreeMap<Ticket, Asked>,
 }
 
 impl Succession {
@@ -61,6 +64,7 @@ impl Succession {
             due: None,
             settled: true,
             open: BTreeMap::new(),
+            asked: BTreeMap::new(),
         })
     }
 
@@ -74,6 +78,7 @@ impl Succession {
             deaths: self.deaths,
             settled: self.settled,
             open: self.open.clone(),
+            asked: self.asked.clone(),
         })
     }
 
@@ -89,6 +94,7 @@ impl Succession {
             due: None,
             settled: state.settled,
             open: state.open,
+            asked: state.asked,
         })
     }
 
@@ -98,10 +104,12 @@ impl Succession {
     }
 
     /// Passes on what somebody asks; while there is no manager that could take it, it waits.
-    pub(super) fn ask(&mut self, ticket: Ticket, verb: Verb) {
+    pub(super) fn ask(&mut self, ticket: Ticket, verb: Verb, asked: Option<Asked>) {
         self.open.insert(ticket, verb.clone());
+        self.asked.extend(asked.clone().map(|it| (ticket, it)));
         if self.settled {
-            self.line.send(&ToManager::Verb { ticket: Some(ticket), verb }, Vec::new());
+            let message = ToManager::Verb { ticket: Some(ticket), verb, asked };
+            self.line.send(&message, Vec::new());
         }
     }
 
@@ -114,6 +122,7 @@ impl Succession {
     /// It is answered.
     pub(super) fn answered(&mut self, ticket: Ticket) {
         self.open.remove(&ticket);
+        self.asked.remove(&ticket);
     }
 
     /// The new manager knows of those who wait in `waiting`: the others ask again.
@@ -121,8 +130,9 @@ impl Succession {
         self.settled = true;
         for (ticket, verb) in &self.open {
             if !waiting.contains(ticket) {
-                let verb = verb.clone();
-                self.line.send(&ToManager::Verb { ticket: Some(*ticket), verb }, Vec::new());
+                let (ticket, verb, asked) =
+                    (Some(*ticket), verb.clone(), self.asked.get(ticket).cloned());
+                self.line.send(&ToManager::Verb { ticket, verb, asked }, Vec::new());
             }
         }
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::template::{ListenerSpec, Snapshot};
 use crate::core::event::{ChildId, Ended, Generation, Scope, Ticket, Until};
+use crate::core::history::{Asked, Requester, What};
 use crate::core::outcome::{Outcome, Progress};
 use crate::core::scale::Wish;
 use crate::places::Places;
@@ -110,6 +111,27 @@ pub enum Verb {
     Quit,
     /// Tell how things are.
     Status,
+    /// Tell what was asked for before.
+    History,
+}
+
+impl Verb {
+    /// What the history is to know of it; None: nothing.
+    pub fn asked(&self, at_ms: u64, by: Requester) -> Option<Asked> {
+        Some(match self {
+            Self::Reload { scope: Scope::All, overrides, .. } => {
+                Asked::new(at_ms, by, What::Reload, overrides)
+            }
+            Self::Reload { scope: Scope::Tasks, overrides, .. } => {
+                Asked::new(at_ms, by, What::ReloadTasks, overrides)
+            }
+            Self::Upgrade { overrides, .. } => Asked::new(at_ms, by, What::Upgrade, overrides),
+            Self::Scale(wish) => {
+                Asked { wish: Some(*wish), ..Asked::new(at_ms, by, What::Scale, &[]) }
+            }
+            Self::Stop | Self::Hurry | Self::Quit | Self::Status | Self::History => return None,
+        })
+    }
 }
 
 /// Master → manager.
@@ -121,6 +143,9 @@ pub enum ToManager {
         ticket: Option<Ticket>,
         /// What is asked.
         verb: Verb,
+        /// By whom, as far as the history is to know.
+        #[serde(default)]
+        asked: Option<Asked>,
     },
     /// A duplicate of a socket that the vault holds. Descriptor: the socket.
     Listener {
@@ -244,7 +269,7 @@ pub enum FromManager {
         /// What it came to.
         outcome: Outcome,
     },
-    /// The status. Descriptor: JSON in a memfd.
+    /// The status, or the history. Descriptor: JSON in a memfd.
     Status {
         /// Who asked.
         ticket: Ticket,
@@ -256,6 +281,12 @@ pub enum FromManager {
     Signal {
         /// Which.
         signo: i32,
+        /// Who has sent it.
+        #[serde(default)]
+        pid: i32,
+        /// As which user.
+        #[serde(default)]
+        uid: u32,
     },
     /// All processes are gone; the manager exits next.
     Stopped {
