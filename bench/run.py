@@ -159,14 +159,16 @@ def client(address, stop, times, counts):
         times.append((time.perf_counter() - began) * 1000)
 
 
-def under_reloads(seconds=20):
+def under_reloads(seconds=5):
+    turns = {False: [], True: []}
     server = Plain()
     host, port = server.address.rsplit(":", 1)
     idle = [socket.create_connection((host, int(port))) for _ in range(1000)]
     for connection in idle:
         connection.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         connection.recv(65536)
-    for reloading in (False, True):
+    failed = 0
+    for reloading in (False, True) * ROUNDS:
         stop, times, counts = threading.Event(), [], {"failed": 0}
         threads = [threading.Thread(target=client, args=(server.address, stop, times, counts))
                    for _ in range(50)]
@@ -179,10 +181,19 @@ def under_reloads(seconds=20):
         stop.set()
         for thread in threads:
             thread.join()
-        name = "with a reload a second" if reloading else "without reloads"
-        print(f"50 busy + 1,000 idle, {name}: {len(times)} answers, {counts['failed']} failed, "
-              f"p50 {percentile(times, .5):.2f} ms, p99 {percentile(times, .99):.2f} ms, "
-              f"longest {max(times):.0f} ms", flush=True)
+        failed += counts["failed"]
+        turn = (len(times) / seconds, percentile(times, .5), percentile(times, .99), max(times))
+        turns[reloading].append(turn)
+    for reloading, name in ((False, "without reloads"), (True, "with a reload a second")):
+        print(f"50 busy + 1,000 idle, {name}:")
+        rates, middles, nearly_all, longest = zip(*turns[reloading])
+        show("    answers", [rate / 1000 for rate in rates], "k/s")
+        show("    p50", middles, "ms")
+        show("    p99", nearly_all, "ms")
+        show("    longest", longest, "ms")
+    show("p99, with to without", [it[2] / without[2] for it, without in
+                                  zip(turns[True], turns[False])])
+    print(f"failed requests of all turns: {failed}")
     alive = 0
     for connection in idle:
         connection.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")

@@ -316,14 +316,17 @@ pub const LONGEST_SOCKET_PATH: usize = 107;
 /// Names of the settings that differ and that a reload does not reach: they belong to processes
 /// that stay.
 pub fn needs_restart(old: &ServerSettings, new: &ServerSettings) -> Vec<&'static str> {
-    let mut changed = Vec::new();
-    let mut note = |differs: bool, key| {
-        if differs {
-            changed.push(key);
-        }
-    };
-    note(old.daemonize != new.daemonize, "daemonize");
-    changed
+    differing([("daemonize", old.daemonize != new.daemonize)])
+}
+
+/// Names of the settings that differ and that a reload brings to the release's processes, but not to
+/// master and manager, which stay.
+pub fn stays_above(old: &ServerSettings, new: &ServerSettings) -> Vec<&'static str> {
+    differing([("log_level", old.log_level != new.log_level), ("umask", old.umask != new.umask)])
+}
+
+fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+    keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }
 
 #[cfg(test)]

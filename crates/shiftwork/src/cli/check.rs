@@ -72,9 +72,11 @@ fn effective(settings: &Settings, places: &Places) -> Vec<Row> {
 
 /// Shiftwork's own default of a size the way it is typed: `16KiB`, where it serialises as `16.0 KiB`.
 fn as_typed(value: &Value, source: &Source) -> Value {
+    let is_size =
+        |text: &str| text.starts_with(|it: char| it.is_ascii_digit()) && text.ends_with('B');
     match value {
-        Value::String(text) if *source == Source::Default && text.ends_with("iB") => {
-            Value::String(text.replace(".0 ", ""))
+        Value::String(text) if *source == Source::Default && is_size(text) => {
+            Value::String(text.replace(".0 ", "").replace(' ', ""))
         }
         other => other.clone(),
     }
@@ -162,6 +164,7 @@ mod tests {
         assert_eq!(settings["limits"]["idle_timeout"], "1m 15s");
         assert_eq!(settings["limits"]["header_size"], "16KiB");
         assert_eq!(settings["server"]["task_max_size"], "64KiB");
+        assert_eq!(settings["server"]["max_memory"], "0B");
         assert_eq!(settings["listen"]["web"]["address"], "unix:/d/w");
         assert_eq!(settings["app"]["a"]["b"], "1979-05-27");
         assert_eq!(sources["server.run_dir"], "--set server.run_dir=r");

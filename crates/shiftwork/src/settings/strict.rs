@@ -51,18 +51,21 @@ pub(super) fn read<T: DeserializeOwned>(table: &Table) -> (Result<T, Problem>, V
 pub(super) fn problems<T: DeserializeOwned>(table: &Table, default: &Table) -> Vec<Problem> {
     let (read, mut found) = read_over::<T>(table.clone(), default);
     let Err(whole) = read else { return found };
-    let before = found.len();
+    let mut blamed = false;
     for (key, value) in table {
         let mut single = default.clone();
         single.insert(key.clone(), value.clone());
-        if let (Err(problem), _) = read_over::<T>(single, default) {
-            let same = |it: &Problem| it.key == problem.key && it.reason == problem.reason;
-            if !found.iter().any(same) {
+        // The whole was read up to its first mistake only: unknown keys behind that are new.
+        let (read, unknown) = read_over::<T>(single, default);
+        let failed = read.err();
+        blamed |= failed.is_some();
+        for problem in unknown.into_iter().chain(failed) {
+            if !found.contains(&problem) {
                 found.push(problem);
             }
         }
     }
-    if found.len() == before {
+    if !blamed {
         found.push(whole);
     }
     found
@@ -357,6 +360,9 @@ mod tests {
         let keys: Vec<_> = found.iter().map(|it| &*it.key).collect();
         assert_eq!(keys, ["inner.count", "kind", "name"]);
         assert!(found[0].reason.contains("whole number"), "{}", found[0].reason);
+        let found = problems::<Outer>(&table("inner = 1\nnmae = 'a'"), &default);
+        let keys: Vec<_> = found.iter().map(|it| &*it.key).collect();
+        assert_eq!(keys, ["inner", "nmae"], "unknown keys behind a mistake, too");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::core::event::{Action, Event, Scope, Until};
 use crate::core::outcome::Verdict;
 use crate::protocol::template::Kind;
 use crate::protocol::worker::DrainMode;
+use crate::settings::LogLevel;
 
 use super::world::{Fault, Plan, World, settings};
 
@@ -194,4 +195,20 @@ fn one_generation_too_many_brings_the_oldest_deadline_forward() {
     let hurried = |it: &&Action| matches!(it, Action::Drain { grace, .. } if grace.max_wait == 0);
     assert_eq!(world.log.iter().filter(hurried).count(), 1);
     assert_eq!(world.core.generation(), 5);
+}
+
+#[test]
+fn changes_that_a_reload_does_not_bring_everywhere_are_named() {
+    let mut world = World::serving(1, 0);
+    world.plan.settings.max_wait_time *= 2;
+    assert!(world.reload(Scope::All).warnings.is_empty());
+    world.plan.settings.log_level = LogLevel::Debug;
+    world.plan.settings.umask = Some("0077".into());
+    world.plan.settings.daemonize = true;
+    let warnings = world.reload(Scope::All).warnings;
+    let names = ["daemonize", "log_level", "umask"];
+    assert_eq!(warnings.len(), names.len(), "{warnings:?}");
+    for (warning, name) in warnings.iter().zip(names) {
+        assert!(warning.starts_with(&format!("server.{name} has changed")), "{warning}");
+    }
 }
