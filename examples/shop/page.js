@@ -39,9 +39,11 @@ function row(process) {
   else if (known.size && !known.has(process.pid)) line.className = 'fresh';
 
   const numbered = process.worker_id !== null && process.worker_id !== undefined;
+  const depth = DEPTH[process.role] ?? 2;
   const title = element('th', numbered ? `${name} ${process.worker_id}` : name, {
     scope: 'row',
-    '--depth': DEPTH[process.role] ?? 2,
+    class: depth ? 'child' : 'root',
+    '--depth': depth,
   });
   const generation = element('td');
   if (process.generation) generation.append(element('span', process.generation, { class: 'generation' }));
@@ -91,7 +93,7 @@ function showStatus(status) {
   for (const process of processes) known.add(process.pid);
 }
 
-/** Keeps the feed open. A reload closes it with 1012, which is no news: it is opened again. */
+/** Keeps the feed open. It lives through reloads; when a worker dies with it, it is opened again. */
 function feed(attempt = 0) {
   const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/feed`);
   let heard = false;
