@@ -71,6 +71,16 @@ fn router(state: &Arc<State>) -> Router {
     let (spawning, guarding, asking, telling) =
         (Arc::clone(state), Arc::clone(state), Arc::clone(state), Arc::clone(state));
     Router::new()
+        .route("/who", get(|| async { who(&shiftwork::worker()) }))
+        .route(
+            "/drains",
+            get(|| async {
+                shiftwork::worker().draining().await;
+                "drains"
+            }),
+        )
+        .route("/stats", get(|| async { told(shiftwork::worker().server().stats().await) }))
+        .route("/shutdown", post(|| async { told(shiftwork::worker().server().shutdown().await) }))
         .route(
             "/preloaded",
             get(move || async move {
@@ -117,6 +127,26 @@ fn router(state: &Arc<State>) -> Router {
                 }
             }),
         )
+}
+
+/// All that a worker knows of itself.
+fn who(worker: &Worker) -> String {
+    format!(
+        "{} {} {} {} {} {}",
+        worker.id(),
+        worker.pid(),
+        worker.master_pid(),
+        worker.manager_pid(),
+        worker.generation(),
+        worker.release()
+    )
+}
+
+fn told(answer: Result<impl std::fmt::Debug, impl std::fmt::Display>) -> String {
+    match answer {
+        Ok(answer) => format!("{answer:?}"),
+        Err(error) => format!("error: {error}"),
+    }
 }
 
 /// Hooks run in processes of their own; where the lines go they are told by the environment.

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod callbacks;
 mod chaos;
 mod connections;
 mod containers;

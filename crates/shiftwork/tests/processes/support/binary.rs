@@ -41,6 +41,12 @@ pub(crate) fn install(release: &Path, to: &Path) {
     }
 }
 
+/// The example with every callback.
+pub(crate) fn callbacks() -> PathBuf {
+    static CALLBACKS: OnceLock<PathBuf> = OnceLock::new();
+    CALLBACKS.get_or_init(|| build("callbacks", None)).clone()
+}
+
 /// A program that cannot go on where it said that it could.
 pub(crate) fn impostor() -> PathBuf {
     static IMPOSTOR: OnceLock<PathBuf> = OnceLock::new();
