@@ -292,8 +292,8 @@ impl<P: Send + Sync + 'static, S: Send + Sync + 'static> Server<P, S> {
         self
     }
 
-    /// Runs when a worker has finished everything and is about to exit. A worker that is killed
-    /// never comes here.
+    /// Runs when a worker has finished everything and is about to exit. A worker that is killed, or
+    /// that was never let serve, as in a reload that fails, does not come here.
     #[must_use]
     pub fn on_worker_stop<F, R>(mut self, stop: F) -> Self
     where

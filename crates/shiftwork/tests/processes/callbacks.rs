@@ -76,6 +76,10 @@ fn each_runs_where_and_when_it_should() {
     let victim = shop.status().role("worker")[1].pid;
     send(victim, signal::KILL);
     wait_for(&shop.site, "OnWorkerError 1 Some(9)");
+    shop.until("another one serves", |status| {
+        let workers = status.role("worker");
+        workers.len() == 2 && workers.iter().all(|it| it.state == "serving" && it.pid != victim)
+    });
 
     let site = {
         let before = trace(&shop.site).len();
