@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use shiftwork_sys::signal;
 
 use crate::support::load::Load;
+use crate::support::not_tried;
 use crate::support::processes::{alive, parent, send, title};
 use crate::support::shop::{Shop, Site};
 use crate::support::wait::until;
@@ -32,8 +33,7 @@ fn children(pid: i32) -> Vec<i32> {
 #[test]
 fn it_is_the_first_process_and_reaps_what_is_nobodys() {
     let Some(mut command) = namespace() else {
-        eprintln!("not tried: this user cannot make a pid namespace");
-        return;
+        return not_tried("this user cannot make a pid namespace");
     };
     let site = Site::new();
     let own = site.command(&["start"]);

@@ -13,6 +13,7 @@ use shiftwork_sys::signal;
 
 use crate::support::http::{Broken, Client};
 use crate::support::load::Load;
+use crate::support::not_tried;
 use crate::support::processes::{send, wait_gone};
 use crate::support::shop::Site;
 use crate::support::wait::until;
@@ -159,8 +160,7 @@ fn without_room_for_the_log_lines_are_lost_and_nothing_else() {
     let folder = site.path("logs");
     fs::create_dir(&folder).unwrap();
     let Some(disk) = Full::mount(&folder) else {
-        eprintln!("not tried: only root can mount a small disk");
-        return;
+        return not_tried("this user cannot mount a small disk");
     };
     let shop = site.daemon();
     let log = || fs::read_to_string(folder.join("shop.log")).unwrap();

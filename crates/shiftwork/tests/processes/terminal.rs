@@ -7,13 +7,14 @@ use std::process::Command;
 
 use shiftwork_sys::signal;
 
+use crate::support::not_tried;
 use crate::support::processes::send;
 use crate::support::shop::{Shop, Site};
 
 /// A shop that was started in the foreground of a terminal of its own, by `script`.
 fn on_a_terminal() -> Option<Shop> {
     if Command::new("script").arg("--version").output().is_err() {
-        eprintln!("script(1) is not there");
+        not_tried("script(1) is not there");
         return None;
     }
     let site = Site::new();

@@ -7,3 +7,11 @@ pub(crate) mod load;
 pub(crate) mod processes;
 pub(crate) mod shop;
 pub(crate) mod wait;
+
+/// Says that the running test cannot be tried here, past the harness, which shows nothing of a test
+/// that passes.
+pub(crate) fn not_tried(why: &str) {
+    use std::io::Write as _;
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "NOT TRIED: {test}: {why}");
+}
