@@ -1,7 +1,5 @@
 //! `history`: what was asked of the server, by whom, and what came of it.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use shiftwork_supervisor::control::{History, Request, Response};
 use shiftwork_supervisor::core::history::{Asked, Entry, Requester, What};
 use shiftwork_supervisor::core::outcome::Verdict;
@@ -9,7 +7,7 @@ use shiftwork_supervisor::core::scale::{Count, Wish};
 use shiftwork_sys::user;
 
 use super::commands::{Deadline, PATIENCE, connect, failed, refused, unexpected};
-use super::output::{colour, paint};
+use super::output::{colour, moment, paint};
 use super::{Application, Cli, exit, output};
 
 /// Asks the server for its history and prints that. Gives the exit status.
@@ -72,16 +70,6 @@ fn table(history: &History, user: impl Fn(u32) -> Option<String>, colour: bool) 
         _ => line,
     });
     painted.collect::<Vec<_>>().join("\n")
-}
-
-fn moment(wall_ms: u64) -> String {
-    if wall_ms == 0 {
-        return "-".into();
-    }
-    let text = UNIX_EPOCH
-        .checked_add(Duration::from_millis(wall_ms))
-        .map(|it| humantime::format_rfc3339_seconds(it).to_string());
-    text.map_or_else(|| "-".into(), |it| it.replace('T', " ").replace('Z', ""))
 }
 
 fn word(what: What) -> &'static str {

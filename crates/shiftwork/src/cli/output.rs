@@ -1,6 +1,7 @@
 //! To stdout and stderr, also when nobody reads any more.
 
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::settings::SettingsError;
 
@@ -39,6 +40,17 @@ pub(super) fn colour() -> bool {
 /// The text with this SGR code, as `1` for bold, where colour is wanted.
 pub(super) fn paint(text: &str, code: &str, colour: bool) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// A moment of the wall clock, in UTC; `-` for one that nobody knows.
+pub(super) fn moment(wall_ms: u64) -> String {
+    if wall_ms == 0 {
+        return "-".into();
+    }
+    let text = UNIX_EPOCH
+        .checked_add(Duration::from_millis(wall_ms))
+        .map(|it| humantime::format_rfc3339_seconds(it).to_string());
+    text.map_or_else(|| "-".into(), |it| it.replace('T', " ").replace('Z', ""))
 }
 
 /// Rows with their columns aligned; those of `right` to the right. The last one is not filled.

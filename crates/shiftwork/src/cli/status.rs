@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use shiftwork_supervisor::control::status::{ProcessStatus, Role, Status};
+use shiftwork_supervisor::control::status::{ProcessStatus, ReleaseStatus, Role, Status};
 use shiftwork_supervisor::control::{Request, Response};
 
 use super::commands::{Deadline, PATIENCE, connect, failed, refused, unexpected};
-use super::output::paint;
+use super::output::{moment, paint};
 use super::{Application, Cli, exit, output};
 
 /// Asks the server how it is and prints that. Gives the exit status.
@@ -44,6 +44,32 @@ fn code_of(state: &str) -> Option<&'static str> {
     }
 }
 
+/// Which code serves, and since when.
+fn releases(status: &Status, colour: bool) -> Vec<String> {
+    let row = |it: &ReleaseStatus| {
+        let digest = it.digest.as_deref().map_or("", |it| it.get(..12).unwrap_or(it));
+        vec![
+            format!("  generation {}", it.generation),
+            format!("release {:?}", it.release),
+            it.state.clone(),
+            format!("since {}", moment(it.started_ms)),
+            format!("sha256 {digest:12}"),
+            it.executable.clone(),
+        ]
+    };
+    let rows: Vec<_> = status.releases.iter().map(row).collect();
+    let lines = output::align(&rows, &[]).into_iter().zip(&status.releases);
+    let painted = lines.map(|(line, it)| match code_of(&it.state) {
+        Some(code) => line.replacen(
+            &format!("  {}  ", it.state),
+            &format!("  {}  ", paint(&it.state, code, colour)),
+            1,
+        ),
+        None => line,
+    });
+    painted.collect()
+}
+
 /// The status to read.
 fn tree(status: &Status, colour: bool) -> String {
     let state = code_of(&status.state)
@@ -61,6 +87,7 @@ fn tree(status: &Status, colour: bool) -> String {
         .map(|it| vec![format!("  {}", it.name), it.protocol.clone(), it.address.clone()])
         .collect();
     lines.extend(output::align(&addresses, &[]));
+    lines.extend(releases(status, colour));
     lines.push(String::new());
     let heads = [
         "PROCESS",
@@ -185,6 +212,14 @@ mod tests {
                 address: "127.0.0.1:9501".into(),
                 protocol: "http".into(),
             }],
+            releases: vec![ReleaseStatus {
+                generation: 2,
+                release: "2".into(),
+                state: "serving".into(),
+                executable: "/srv/shop/current/shop".into(),
+                digest: Some("0123456789abcdef".repeat(4)),
+                started_ms: 1_764_291_954_000,
+            }],
             processes: vec![
                 process(Role::Master, None, 10, "running"),
                 process(Role::Manager, None, 11, "running"),
@@ -201,6 +236,12 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "shop: serving, generation 2, release \"2\", up 500ms");
         assert_eq!(lines[1], "  web  http  127.0.0.1:9501");
+        assert_eq!(
+            lines[2],
+            "  generation 2  release \"2\"  serving  since 2025-11-28 01:05:54  sha256 0123456789ab  \
+             /srv/shop/current/shop"
+        );
+        let lines = &lines[1..];
         assert!(lines[3].starts_with("PROCESS"));
         assert!(lines[4].starts_with("master ") && lines[5].starts_with("└─ manager "));
         assert!(lines[6].starts_with("   ├─ worker 0 ") && lines[6].contains("1h 2m"));

@@ -6,7 +6,9 @@ use std::cell::RefCell;
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
-use shiftwork_supervisor::control::status::{ListenerStatus, ProcessStatus, Status, Totals};
+use shiftwork_supervisor::control::status::{
+    ListenerStatus, ProcessStatus, ReleaseStatus, Status, Totals,
+};
 use shiftwork_supervisor::control::{History, Request};
 use shiftwork_supervisor::core::history::{Asked, Entry};
 use shiftwork_supervisor::core::outcome::{Outcome, Progress};
@@ -49,6 +51,7 @@ fn every_field_has_its_words() {
         ("progress", fields::<Progress>()),
         ("status", fields::<Status>()),
         ("listener", fields::<ListenerStatus>()),
+        ("release", fields::<ReleaseStatus>()),
         ("process", fields::<ProcessStatus>()),
         ("totals", fields::<Totals>()),
         ("history", fields::<History>()),

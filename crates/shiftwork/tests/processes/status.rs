@@ -1,6 +1,14 @@
 //! The status: its fixed shape, its figures, and the tree for people.
 
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use shiftwork_sys::signal;
+
+use crate::support::binary;
 use crate::support::load::Load;
+use crate::support::processes::{send, wait_gone};
 use crate::support::shop::{Process, Shop, Site, Status};
 
 #[test]
@@ -71,5 +79,56 @@ fn a_stuck_worker_shows_what_it_has_in_hand() {
     let status = shop.status();
     assert_eq!(status.role("worker")[0].in_flight, 1, "{status:#?}");
     assert_eq!(blocked.receive().unwrap().text(), "done");
+    shop.stop();
+}
+
+/// As sha256sum(1) has it.
+fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn every_living_generation_has_its_release() {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let before = now();
+    let mut shop = Site::new().with("server.worker_num", 1).start();
+    let (first, second) = (sha256(&binary::first()), sha256(&binary::second()));
+    assert_ne!(first, second);
+    let digested = |status: &Status| status.releases.iter().all(|it| it.digest.is_some());
+    let status = shop.until("the digest is known", digested);
+    let [release] = &status.releases[..] else { panic!("{status:#?}") };
+    assert_eq!((release.generation, release.release.as_str()), (1, "1"));
+    assert_eq!((release.state.as_str(), release.digest.as_ref()), ("serving", Some(&first)));
+    assert_eq!(release.executable, shop.site.path("current/shop"));
+    assert!((before..=now()).contains(&release.started_ms), "{release:?} from {before} on");
+
+    // Another executable, while the first one still has something in hand.
+    let mut slow = shop.client();
+    slow.send(b"GET /slow?ms=3000 HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
+    shop.until("it is in hand", |status| status.role("worker")[0].in_flight == 1);
+    shop.site.release("second", &binary::second());
+    shop.put("app.release", "2");
+    shop.reload();
+    let status = shop.until("the digests are known", digested);
+    let seen: Vec<_> = (status.releases.iter())
+        .map(|it| (it.generation, it.release.as_str(), it.state.as_str(), it.digest.as_deref()))
+        .collect();
+    let expected = [(1, "1", "draining", Some(&*first)), (2, "2", "serving", Some(&*second))];
+    assert_eq!(seen, expected);
+    let tree = shop.site.run(&["status"]).expect(0).stdout;
+    for word in [&first[..12], &second[..12], "current/shop", "release \"2\"  serving"] {
+        assert!(tree.contains(word), "{word}: {tree}");
+    }
+    assert_eq!(slow.receive().unwrap().text(), "done");
+
+    // Another manager knows all that again, when each was started included.
+    let manager = status.one("manager");
+    send(manager, signal::KILL);
+    wait_gone(manager);
+    let after = shop.until("it is known again", |it| digested(it) && it.releases.len() == 1);
+    assert_eq!(after.releases[0].digest.as_ref(), Some(&second));
+    assert_eq!(after.releases[0].started_ms, status.releases[1].started_ms);
     shop.stop();
 }

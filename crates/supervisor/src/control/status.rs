@@ -19,6 +19,9 @@ pub struct Status {
     pub uptime_ms: u64,
     /// The addresses.
     pub listeners: Vec<ListenerStatus>,
+    /// The generations there are still, the oldest one first.
+    #[serde(default)]
+    pub releases: Vec<ReleaseStatus>,
     /// Master, manager, templates, workers, task workers, in this order.
     pub processes: Vec<ProcessStatus>,
     /// Sums over all processes, those that are gone included.
@@ -34,6 +37,23 @@ pub struct ListenerStatus {
     pub address: String,
     /// What is spoken.
     pub protocol: String,
+}
+
+/// A generation, and the release that it was started from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseStatus {
+    /// Its number.
+    pub generation: u64,
+    /// The application's own name for the release; empty until it has said so.
+    pub release: String,
+    /// `starting`, `serving`, `draining`, ...
+    pub state: String,
+    /// Where the executable was.
+    pub executable: String,
+    /// SHA-256 of the executable, in hexadecimal digits; none for the moment that it takes to compute.
+    pub digest: Option<String>,
+    /// When it was started: milliseconds since 1970; 0: unknown.
+    pub started_ms: u64,
 }
 
 /// What a process is.

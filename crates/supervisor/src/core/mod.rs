@@ -20,6 +20,7 @@ mod replace;
 mod retire;
 mod retirement;
 pub mod scale;
+mod standing;
 mod stop;
 mod take_up;
 mod templates;

@@ -2,6 +2,7 @@
 //! [`Event`], the [`Core`] answers with actions, and `effects` carries them out.
 
 mod children;
+mod digest;
 mod effects;
 mod hearing;
 mod inspect;
@@ -266,12 +267,21 @@ impl Manager {
         }
     }
 
-    /// Waits for the next thing to happen, or for the next deadline.
+    /// Waits for the next thing to happen, or for the next deadline, and does meanwhile what can wait.
     fn wait(&mut self) -> io::Result<Vec<Source>> {
-        let timeout = self
-            .core
-            .next_deadline()
-            .map(|due| Duration::from_millis(due.saturating_sub(monotonic_ms())));
+        loop {
+            let due = self.core.next_deadline();
+            let left = due.map(|due| Duration::from_millis(due.saturating_sub(monotonic_ms())));
+            let digesting = self.is_digesting();
+            let sources = self.poll(if digesting { Some(Duration::ZERO) } else { left })?;
+            if !digesting || !sources.is_empty() || left.is_some_and(|it| it.is_zero()) {
+                return Ok(sources);
+            }
+            self.digest_a_block();
+        }
+    }
+
+    fn poll(&self, timeout: Option<Duration>) -> io::Result<Vec<Source>> {
         let mut poller = Poller::new();
         poller.add(Source::Signals, self.signals.as_fd(), Interest::READ);
         poller.add(Source::Master, self.master.channel().as_fd(), interest(&self.master));

@@ -5,11 +5,14 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use shiftwork_sys::clock::wall_ms;
 use shiftwork_sys::fd;
 
 pub use crate::protocol::master::Origin;
 use crate::protocol::template::Snapshot;
 use crate::protocol::wire;
+
+use super::digest::Digest;
 
 /// A settings file larger than this is refused.
 pub const MAX_SETTINGS_FILE: u64 = 1024 * 1024;
@@ -23,6 +26,10 @@ pub struct Release {
     pub executable: OwnedFd,
     /// The settings as they were.
     pub snapshot: Snapshot,
+    /// Which executable it is.
+    pub digest: Digest,
+    /// When it was opened: milliseconds since 1970, by the wall clock; 0: nobody knows any more.
+    pub opened_ms: u64,
 }
 
 impl Release {
@@ -37,20 +44,22 @@ impl Release {
         if let Some((path, text)) = &mut snapshot.file {
             *text = read_settings(path)?;
         }
-        Ok(Self { path: path.to_owned(), executable, snapshot })
+        let digest = Digest::of(executable.as_fd());
+        Ok(Self { path: path.to_owned(), executable, snapshot, digest, opened_ms: wall_ms() })
     }
 
     /// One that the master has kept: executable and snapshot file.
     ///
     /// # Errors
     /// If the snapshot cannot be read.
-    pub fn kept(path: PathBuf, mut fds: Vec<OwnedFd>) -> std::io::Result<Self> {
+    pub fn kept(path: PathBuf, opened_ms: u64, mut fds: Vec<OwnedFd>) -> std::io::Result<Self> {
         let missing = || std::io::Error::other("a release is not whole");
         let file = fds.pop().ok_or_else(missing)?;
         let executable = fds.pop().ok_or_else(missing)?;
         let snapshot =
             wire::decode(&fd::read_memfd(file.as_fd())?).map_err(std::io::Error::other)?;
-        Ok(Self { path, executable, snapshot })
+        let digest = Digest::of(executable.as_fd());
+        Ok(Self { path, executable, snapshot, digest, opened_ms })
     }
 
     /// The snapshot in a memfd, for a template or for the vault.

@@ -65,6 +65,9 @@ pub struct Saved {
     pub(super) processes: BTreeMap<ChildId, SavedProcess>,
     pub(super) rows: Rows,
     pub(super) releases: BTreeMap<Generation, PathBuf>,
+    /// When each was opened, by the wall clock.
+    #[serde(default)]
+    pub(super) opened: BTreeMap<Generation, u64>,
     pub(super) snapshot: Snapshot,
     pub(super) listening: Vec<Generation>,
     pub(super) latest: Generation,
@@ -86,6 +89,7 @@ struct Writing<'a> {
     processes: BTreeMap<ChildId, SavedProcess>,
     rows: &'a Rows,
     releases: BTreeMap<Generation, &'a Path>,
+    opened: BTreeMap<Generation, u64>,
     snapshot: &'a Snapshot,
     listening: Vec<Generation>,
     latest: Generation,
@@ -125,6 +129,7 @@ impl Manager {
             releases: (self.releases.iter())
                 .map(|(number, it)| (*number, it.path.as_path()))
                 .collect(),
+            opened: self.releases.iter().map(|(number, it)| (*number, it.opened_ms)).collect(),
             snapshot: &self.snapshot,
             listening: self.listeners.keys().copied().collect(),
             latest: self.latest,

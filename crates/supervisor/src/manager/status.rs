@@ -6,11 +6,11 @@ use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::fd;
 use shiftwork_sys::slab::Row;
 
-use crate::control::status::{ListenerStatus, ProcessStatus, Role, Status, Totals};
+use crate::control::status::{ListenerStatus, ProcessStatus, ReleaseStatus, Role, Status, Totals};
 use crate::control::{History, Response};
 use crate::core::child::{Child, State};
-use crate::core::event::{Millis, Ticket};
-use crate::core::generation::Template;
+use crate::core::event::{Generation, Millis, Ticket};
+use crate::core::generation::{GenerationState, Template};
 use crate::protocol::master::FromManager;
 use crate::protocol::template::Kind;
 
@@ -102,9 +102,26 @@ impl Manager {
             release,
             uptime_ms: now.saturating_sub(self.started_ms),
             listeners,
+            releases: self.release_status(),
             processes,
             totals,
         }
+    }
+
+    /// Every generation that there is still.
+    fn release_status(&self) -> Vec<ReleaseStatus> {
+        let held = |(generation, state): (Generation, &GenerationState)| {
+            let release = self.releases.get(&generation)?;
+            Some(ReleaseStatus {
+                generation,
+                release: state.hello.as_ref().map(|it| it.release.clone()).unwrap_or_default(),
+                state: self.core.standing(generation).to_owned(),
+                executable: release.path.display().to_string(),
+                digest: release.digest.known().map(str::to_owned),
+                started_ms: release.opened_ms,
+            })
+        };
+        self.core.generations().filter_map(held).collect()
     }
 
     fn listener_status(

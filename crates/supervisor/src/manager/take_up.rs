@@ -80,7 +80,8 @@ impl Manager {
         self.listeners = saved.listening.into_iter().map(|it| (it, Vec::new())).collect();
         for (generation, path) in saved.releases {
             let fds = kept.remove(&Keepsake::Release(generation)).unwrap_or_default();
-            match Release::kept(path, fds) {
+            let opened_ms = saved.opened.get(&generation).copied().unwrap_or(0);
+            match Release::kept(path, opened_ms, fds) {
                 Ok(release) => drop(self.releases.insert(generation, release)),
                 Err(error) => tracing::error!("the release of generation {generation}: {error}"),
             }

@@ -50,6 +50,7 @@ impl Manager {
             })
             .map_err(|error| format!("cannot hold the release: {error}"))?;
         self.releases.insert(generation, release);
+        self.recall_digests();
         Ok(())
     }
 

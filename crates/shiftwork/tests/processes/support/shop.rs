@@ -27,6 +27,7 @@ pub(crate) struct Status {
     pub(crate) release: String,
     pub(crate) uptime_ms: u64,
     pub(crate) listeners: Vec<Listener>,
+    pub(crate) releases: Vec<Release>,
     pub(crate) processes: Vec<Process>,
     pub(crate) totals: Value,
 }
@@ -37,6 +38,18 @@ pub(crate) struct Listener {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) protocol: String,
+}
+
+/// A release in the status.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Release {
+    pub(crate) generation: u64,
+    pub(crate) release: String,
+    pub(crate) state: String,
+    pub(crate) executable: PathBuf,
+    /// None while it is computed.
+    pub(crate) digest: Option<String>,
+    pub(crate) started_ms: u64,
 }
 
 /// A process in the status.
