@@ -10,6 +10,10 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+mod proving;
+
+pub use proving::Inconclusive;
+
 /// How the connections of an address reach its workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
@@ -91,6 +95,49 @@ pub struct ServerSettings {
     /// From executing a release to all of its processes being ready. Default 30 s.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Duration,
+    /// What a new generation's first worker is asked before it may serve: a path, as `"/health"`, of
+    /// the first HTTP listener, or of another one, as `"web:/health"`. A status from 200 to 299 is
+    /// healthy. The application's own `Server::health` has to agree, if there is one. Not asked by
+    /// `reload --tasks`. Default: not asked.
+    pub health: Option<String>,
+    /// Longest wait for one answer to `health`. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub health_timeout: Duration,
+    /// How often `health` is asked, half a second apart, until the answer is good: 1 to 100. Default
+    /// 3.
+    pub health_tries: u32,
+    /// How long a new generation's first worker, the canary, serves beside the old workers before
+    /// the others may follow. Its failures and latency are compared with theirs in the same time.
+    /// Default 0 s: as long as `canary_requests` says.
+    #[serde(with = "humantime_serde")]
+    pub canary_time: Duration,
+    /// Requests that the canary has to serve to be judged. Without `canary_time` it is judged as soon
+    /// as it has, and after 5 minutes at the latest. Default 0: no matter how many (20 are the least
+    /// that can be judged); with neither there is no canary.
+    pub canary_requests: u64,
+    /// What becomes of a release whose canary had too few requests to be judged: `roll_back` or
+    /// `commit`. Default `roll_back`: what has not proved itself does not go in.
+    pub canary_inconclusive: Inconclusive,
+    /// By how much the canary's share of failed requests (5xx, and failed handlers) may be beyond the
+    /// old workers': 0 to 1. A single failure is never too many. Default 0.01.
+    pub canary_max_errors: f64,
+    /// How many times the old workers' mean time to an answer the canary's may be, at least 1. Less
+    /// than 1 ms more is never too slow. 0: latency is not judged. Default 2.
+    pub canary_max_slowdown: f64,
+    /// How long a new generation is observed after it has taken over; until then it can return
+    /// everything by itself to the generation before, whose template stays. Default 0 s: not at all.
+    #[serde(with = "humantime_serde")]
+    pub observe_time: Duration,
+    /// Deaths of workers and task workers beyond which an observed generation is rolled back. Default
+    /// 3.
+    pub max_crashes: u32,
+    /// Share of answers with 5xx and of failed handlers, 0 to 1, beyond which an observed generation
+    /// is rolled back, once it has answered 20 requests. Default: not judged, since how many are
+    /// normal only the application knows.
+    pub max_error_rate: Option<f64>,
+    /// Earlier releases whose template stays, idle, so that `rollback` can go back to them at any
+    /// time: 0 to 16. Default 1.
+    pub keep_releases: u32,
     /// Worker slots replaced at a time by a reload; 0 (the default): all.
     pub reload_parallel: u32,
     /// Generations that may live at a time, at least 2. Default 4.
@@ -158,6 +205,18 @@ impl Default for ServerSettings {
             pre_stop_delay: Duration::ZERO,
             guard_time: Duration::from_secs(10),
             start_timeout: Duration::from_secs(30),
+            health: None,
+            health_timeout: Duration::from_secs(5),
+            health_tries: 3,
+            canary_time: Duration::ZERO,
+            canary_requests: 0,
+            canary_inconclusive: Inconclusive::default(),
+            canary_max_errors: 0.01,
+            canary_max_slowdown: 2.0,
+            observe_time: Duration::ZERO,
+            max_crashes: 3,
+            max_error_rate: None,
+            keep_releases: 1,
             reload_parallel: 0,
             max_generations: 4,
             heartbeat_timeout: Duration::from_secs(30),
@@ -200,6 +259,7 @@ impl ServerSettings {
         self.validate_durations(&mut found);
         self.validate_sizes(&mut found);
         self.validate_texts(&mut found);
+        self.validate_proving(&mut found);
         found
     }
 
@@ -231,6 +291,9 @@ impl ServerSettings {
             ("task_timeout", self.task_timeout, false),
             ("heartbeat_timeout", self.heartbeat_timeout, true),
             ("max_lifetime", self.max_lifetime, true),
+            ("health_timeout", self.health_timeout, false),
+            ("canary_time", self.canary_time, true),
+            ("observe_time", self.observe_time, true),
         ];
         for (key, value, zero) in waits {
             if value.is_zero() && !zero {

@@ -36,6 +36,12 @@ pub enum Request {
         #[serde(default)]
         until: Until,
     },
+    /// Go back to the release before, which must be kept still.
+    Rollback {
+        /// When to answer.
+        #[serde(default)]
+        until: Until,
+    },
     /// Have more or fewer processes, until the settings say another number than now.
     Scale {
         /// Workers; none: as many as there are.

@@ -9,7 +9,8 @@ pub struct Status {
     pub name: String,
     /// The master's pid.
     pub pid: i32,
-    /// `starting`, `serving`, `reloading` or `stopping`.
+    /// `starting`, `serving`, `reloading`, `observing`, `rolling_back`, `scaling`, `upgrading` or
+    /// `stopping`.
     pub state: String,
     /// The generation whose workers serve (0: none yet).
     pub generation: u64,
@@ -83,7 +84,8 @@ pub struct ProcessStatus {
     pub pid: Option<i32>,
     /// None for master and manager.
     pub generation: Option<u64>,
-    /// `starting`, `ready`, `serving`, `draining`, `running`, ...
+    /// `starting`, `ready`, `serving`, `draining`, `running`, ...; a template that stays for a rollback
+    /// is `parked`.
     pub state: String,
     /// Since it began, in milliseconds.
     pub uptime_ms: u64,

@@ -38,6 +38,7 @@ impl Core {
             signal: if let Ended::Signal(signal) = ended { Some(signal) } else { None },
         };
         let generation = child.generation;
+        self.count_crash(&child, &how);
         self.died(child, &how, tasks_wait);
         let _ = self.run_hook(generation, HookName::OnWorkerError, Some(death));
     }
@@ -58,8 +59,15 @@ impl Core {
 
     /// A child that should have stayed is gone.
     pub(super) fn died(&mut self, child: Child, how: &str, tasks_wait: bool) {
-        if self.fails_run(child.generation, child.purpose) && child.serving_since.is_none() {
-            let opened = child.state == State::Opening;
+        if self.fails_run(child.generation, child.purpose) {
+            let opened = child.state == State::Opening || child.serving_since.is_some();
+            if matches!(self.phase, Phase::Proving(_)) && opened {
+                self.fail_run(format!(
+                    "it has crashed while it proved itself: {}: {how}",
+                    child.name()
+                ));
+                return;
+            }
             if !opened {
                 self.fail_run(format!("{}: {how}", child.name()));
                 return;
@@ -106,6 +114,9 @@ impl Core {
 
     /// Whether a slot has to be filled from this generation.
     fn is_needed(&self, child: &Child) -> bool {
+        if self.returns(child) {
+            return true;
+        }
         let reloading = match &self.phase {
             Phase::Replacing(run) => Some(run),
             Phase::Stopping(_) if child.kind == Kind::Worker => return false,
@@ -134,10 +145,6 @@ impl Core {
     /// Whether workers live that put tasks into this generation's queue.
     pub(super) fn has_senders(&self, queue: Generation) -> bool {
         self.children.values().any(|it| it.kind == Kind::Worker && it.generation == queue)
-    }
-
-    pub(super) fn respawn_now(&mut self, generation: Generation, kind: Kind, worker_id: u32) {
-        self.respawn_now_on(generation, generation, kind, worker_id);
     }
 
     fn respawn_now_on(

@@ -5,6 +5,7 @@ use crate::protocol::worker::DrainMode;
 
 use super::history::Asked;
 use super::outcome::{Outcome, Progress};
+use super::sample::Sample;
 use super::scale::Wish;
 
 /// Number of a generation, from 1.
@@ -96,6 +97,13 @@ pub enum Event {
         ticket: Option<Ticket>,
         /// How many.
         wish: Wish,
+    },
+    /// Somebody wants the release before.
+    Rollback {
+        /// Who is answered.
+        ticket: Option<Ticket>,
+        /// When.
+        until: Until,
     },
     /// The probe has answered whether the new program can go on, or will not.
     Probed {
@@ -196,6 +204,20 @@ pub enum Event {
         /// What the children that were asked about show: a number that changes while they turn.
         beats: Vec<(ChildId, u64)>,
     },
+    /// The answer to [`Action::CheckHealth`].
+    Health {
+        /// Which.
+        child: ChildId,
+        /// As asked.
+        attempt: u32,
+        /// What is wrong; None: it is healthy.
+        failure: Option<String>,
+    },
+    /// The answer to [`Action::Measure`].
+    Measured {
+        /// What the children that were asked about have counted.
+        samples: Vec<(ChildId, Sample)>,
+    },
     /// A worker accepts.
     Serving {
         /// Which.
@@ -256,6 +278,12 @@ pub enum Action {
     },
     /// Have the master bind what the generation's hello names.
     Bind {
+        /// Whose.
+        generation: Generation,
+    },
+    /// Have the master bind again what it may have let go of since the generation was in force, as far
+    /// as that is possible; the server's own files stay where they are.
+    Rebind {
         /// Whose.
         generation: Generation,
     },
@@ -322,6 +350,18 @@ pub enum Action {
     },
     /// Say what these children show of themselves: [`Event::Looked`].
     Look {
+        /// Which.
+        children: Vec<ChildId>,
+    },
+    /// Ask a ready worker whether it is healthy: [`Event::Health`].
+    CheckHealth {
+        /// Which.
+        child: ChildId,
+        /// The how many-th time.
+        attempt: u32,
+    },
+    /// Say what these children have counted: [`Event::Measured`].
+    Measure {
         /// Which.
         children: Vec<ChildId>,
     },

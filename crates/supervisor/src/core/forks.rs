@@ -112,6 +112,15 @@ impl Core {
 
     /// A child, or a hook, could not be forked: as if it had died.
     pub(super) fn not_forked(&mut self, id: ChildId, reason: String) {
+        let child = self.children.get(&id).filter(|it| it.is_staying()).cloned();
+        if let Some(child) = child {
+            self.count_crash(&child, &format!("could not be forked: {reason}"));
+        }
+        self.unborn(id, reason);
+    }
+
+    /// The same, for a reason that is not the release's.
+    pub(super) fn unborn(&mut self, id: ChildId, reason: String) {
         if self.hooks.contains_key(&id) {
             self.hook_gone(id, Some(format!("could not run: {reason}")));
         } else if let Some(child) = self.children.remove(&id)

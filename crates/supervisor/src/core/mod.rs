@@ -12,13 +12,19 @@ pub mod respawn;
 
 mod deaths;
 mod forks;
+mod go_back;
 pub mod history;
 mod hooks;
+pub mod judge;
+mod observe;
+mod parked;
+mod proving;
 mod pulse;
 mod reload;
 mod replace;
 mod retire;
 mod retirement;
+pub mod sample;
 pub mod scale;
 mod standing;
 mod stop;
@@ -37,7 +43,11 @@ use crate::settings::ServerSettings;
 use child::{Child, State};
 use event::{Action, ChildId, Event, Generation, Grace, Millis};
 use generation::{GenerationState, Template};
+use go_back::Return;
 use hooks::HookRun;
+use observe::Observation;
+use parked::Pair;
+use proving::Proving;
 use reload::{Request, Run, Waiter};
 use respawn::Backoff;
 use scale::{Asked, Scale, Scaling};
@@ -51,16 +61,30 @@ enum Phase {
     Idle,
     /// A new generation's template starts.
     Starting(Run),
+    /// Its first worker shows what it is worth.
+    Proving(Proving),
     /// Its processes start, and take over slot by slot.
     Replacing(Run),
     /// The old generation's processes take their slots back.
-    RollingBack(Run),
+    RollingBack(Return),
     /// There are to be more or fewer processes.
     Scaling(Scaling),
     /// Manager and master become the new program.
     Upgrading(Upgrade),
     /// On the way to the exit.
     Stopping(Stop),
+}
+
+impl Phase {
+    /// The run under way, if it is one.
+    fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Starting(run) | Self::Replacing(run) => Some(run),
+            Self::Proving(proving) => Some(&proving.run),
+            Self::RollingBack(back) => Some(&back.run),
+            Self::Idle | Self::Scaling(_) | Self::Upgrading(_) | Self::Stopping(_) => None,
+        }
+    }
 }
 
 /// The pids that hooks are told.
@@ -87,6 +111,12 @@ pub struct Core {
     /// The same for task workers; differs after USR2.
     tasks: Option<Generation>,
     phase: Phase,
+    /// What was in force before and can be again, the oldest first.
+    #[serde(default)]
+    parked: Vec<Pair>,
+    /// The generation in force, while it is observed.
+    #[serde(default)]
+    observation: Option<Observation>,
     waiting: Option<Request>,
     respawns: Vec<forks::Respawn>,
     /// Who is to be replaced, in this order.
@@ -131,6 +161,8 @@ impl Core {
             workers: None,
             tasks: None,
             phase: Phase::Idle,
+            parked: Vec::new(),
+            observation: None,
             waiting: None,
             respawns: Vec::new(),
             retirements: Vec::new(),
@@ -160,6 +192,7 @@ impl Core {
             Event::Upgrade { ticket, overrides, until } => {
                 self.upgrade_asked(ticket, overrides, until);
             }
+            Event::Rollback { ticket, until } => self.rollback_asked(ticket, until),
             Event::Probed { result } => self.probed(result),
             Event::NotReplaced { reason } => self.not_replaced(&reason),
             Event::MasterReplaced { result } => self.master_replaced(result),
@@ -183,6 +216,13 @@ impl Core {
             Event::Failed { child, reason } => self.failed(child, reason),
             Event::Serving { child } => self.serving(child),
             Event::Looked { beats } => self.looked(beats),
+            Event::Health { child, attempt, failure } => {
+                self.health(child, attempt, failure.as_deref());
+            }
+            Event::Measured { samples } => {
+                self.tried(&samples);
+                self.observed(&samples);
+            }
             Event::Gone { child, ended, tasks_wait } => self.gone(child, ended, tasks_wait),
             Event::TakenUp { manager, planned, nameless } => {
                 self.taken_up(manager, planned, &nameless);
@@ -198,9 +238,11 @@ impl Core {
         self.pass_deadlines();
         self.pass_stop_delay();
         self.feel_pulses();
+        self.advance_observation();
         match self.phase {
             Phase::Idle => self.begin_waiting(),
             Phase::Starting(_) => self.advance_starting(),
+            Phase::Proving(_) => self.advance_proving(),
             Phase::Replacing(_) => self.advance_replacing(),
             Phase::RollingBack(_) => self.advance_rolling_back(),
             Phase::Scaling(_) => self.advance_scaling(),
@@ -220,7 +262,9 @@ impl Core {
     /// The moment at which [`Event::Tick`] is due, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
         let run = match &self.phase {
-            Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => run.deadline,
+            Phase::Starting(run) | Phase::Replacing(run) => run.deadline,
+            Phase::Proving(proving) => proving.next(),
+            Phase::RollingBack(back) => back.deadline,
             Phase::Upgrading(upgrade) => Some(upgrade.deadline),
             Phase::Scaling(scaling) => Some(scaling.deadline),
             Phase::Idle | Phase::Stopping(_) => None,
@@ -242,6 +286,7 @@ impl Core {
         let all = run.into_iter().chain(kills).chain(templates).chain(respawns).chain(hooks);
         let all = all
             .chain(self.stop_at)
+            .chain(self.observation.as_ref().map(Observation::next))
             .chain(self.next_pulse())
             .chain(self.templates_due().map(|(_, at)| at));
         // What was killed already has no deadline any more.
@@ -308,13 +353,18 @@ impl Core {
     /// Everybody who waits for the outcome of a reload.
     pub fn tickets(&self) -> Vec<event::Ticket> {
         let running: &[Waiter] = match &self.phase {
-            Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => &run.waiters,
             Phase::Upgrading(upgrade) => &upgrade.request.waiters,
-            Phase::Idle | Phase::Scaling(_) | Phase::Stopping(_) => &[],
+            other => other.run().map_or(&[], |run| &run.waiters),
         };
+        let observed = self.observation.iter().flat_map(|it| &it.run.waiters);
         let waiting = self.waiting.iter().flat_map(|request| &request.waiters);
         let draining = self.draining.iter().map(|(waiter, _)| waiter);
-        let reloads = running.iter().chain(waiting).chain(draining).map(|waiter| waiter.ticket);
+        let reloads = running
+            .iter()
+            .chain(observed)
+            .chain(waiting)
+            .chain(draining)
+            .map(|waiter| waiter.ticket);
         reloads.chain(self.scale_tickets()).collect()
     }
 
@@ -323,13 +373,15 @@ impl Core {
         self.generations.iter().map(|(number, state)| (*number, state))
     }
 
-    /// What goes on, in a word: `starting`, `serving`, `reloading`, `scaling`,
-    /// `upgrading`, `stopping`.
+    /// What goes on, in a word: `starting`, `serving`, `reloading`, `observing`, `rolling_back`,
+    /// `scaling`, `upgrading`, `stopping`.
     pub fn state(&self) -> &'static str {
         match self.phase {
             _ if self.workers.is_none() && !matches!(self.phase, Phase::Stopping(_)) => "starting",
+            Phase::Idle if self.observation.is_some() => "observing",
             Phase::Idle => "serving",
-            Phase::Starting(_) | Phase::Replacing(_) | Phase::RollingBack(_) => "reloading",
+            Phase::Starting(_) | Phase::Proving(_) | Phase::Replacing(_) => "reloading",
+            Phase::RollingBack(_) => "rolling_back",
             Phase::Scaling(_) => "scaling",
             Phase::Upgrading(_) => "upgrading",
             Phase::Stopping(_) => "stopping",

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 pub enum Verdict {
     /// The new generation serves and is the one to respawn from.
     Committed,
-    /// The new generation had begun to serve; the old one serves again.
+    /// The new generation serves and is observed from here on: the answer to those who wait for no
+    /// more.
+    Replaced,
+    /// The new generation had begun to serve, or was in force; the old one serves again.
     RolledBack,
     /// Nothing had changed when it failed.
     Aborted,
@@ -58,11 +61,12 @@ pub struct Outcome {
 /// How far a reload is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// `waiting`, `starting`, `replacing`, `rolling_back`, `draining`, `scaling`.
+    /// `waiting`, `starting`, `proving`, `canary`, `replacing`, `observing`, `rolling_back`,
+    /// `scaling`, or a stage of an upgrade.
     pub phase: String,
     /// Number of the new generation.
     pub generation: u64,
-    /// Processes of it that are ready, or old ones that are gone while `draining`.
+    /// Processes of it that are ready; requests that the `canary` has served; seconds of `observing`.
     pub done: u32,
     /// Of how many.
     pub total: u32,

@@ -1,8 +1,8 @@
 //! A reload from the request to the loaded template, and its outcome.
 //!
 //! ```text
-//! Idle → Starting → Replacing → Idle
-//!            └──────────┴──→ (RollingBack →) Idle
+//! Idle → Starting → (Proving →) Replacing → Idle
+//!            └──────────┴────────────┴──→ (RollingBack →) Idle
 //! ```
 
 use crate::settings::{needs_restart, stays_above};
@@ -32,17 +32,34 @@ pub(super) struct Request {
     /// Whether manager and master are replaced first.
     #[serde(default)]
     pub(super) upgrade: bool,
+    /// It is no reload, but the way back from this generation.
+    #[serde(default)]
+    pub(super) leaves: Option<Generation>,
 }
 
 impl Request {
-    /// One that was made later is run together with this one.
+    /// One that was made later is run together with this one; of a reload and the way back only the
+    /// later one is run, for all who wait. New task workers alone do not change one's mind about the
+    /// way back.
     pub(super) fn absorb(&mut self, later: Self) {
-        if later.scope == Scope::All {
-            self.scope = Scope::All;
-        }
-        self.overrides.extend(later.overrides);
         self.waiters.extend(later.waiters);
-        self.upgrade |= later.upgrade;
+        match (self.leaves, later.leaves) {
+            (None, None) => {
+                if later.scope == Scope::All {
+                    self.scope = Scope::All;
+                }
+                self.overrides.extend(later.overrides);
+                self.upgrade |= later.upgrade;
+            }
+            (Some(_), None) if later.scope == Scope::Tasks => {}
+            (Some(_), Some(_)) => {}
+            (Some(_), None) | (None, Some(_)) => {
+                self.scope = later.scope;
+                self.overrides = later.overrides;
+                self.upgrade = later.upgrade;
+                self.leaves = later.leaves;
+            }
+        }
     }
 }
 
@@ -55,6 +72,12 @@ pub(super) struct Run {
     pub(super) from: Generation,
     pub(super) scope: Scope,
     pub(super) waiters: Vec<Waiter>,
+    /// Those who waited for no more than that it serves.
+    #[serde(default)]
+    pub(super) told: Vec<Ticket>,
+    /// What was to hold beyond the settings in force.
+    #[serde(default)]
+    pub(super) overrides: Vec<String>,
     pub(super) began: Millis,
     /// Until all processes have to be ready; None once that is of no account.
     pub(super) deadline: Option<Millis>,
@@ -74,12 +97,39 @@ pub(super) struct Run {
     pub(super) reported: u32,
     /// Why it is being rolled back.
     pub(super) failure: String,
+    /// It is no reload, but a way back that was asked for.
+    #[serde(default)]
+    pub(super) asked_back: bool,
 }
 
 impl Run {
+    /// One that has not done anything.
+    pub(super) fn new(generation: Generation, request: &Request, now: Millis) -> Self {
+        Self {
+            generation,
+            from: 0,
+            scope: request.scope,
+            waiters: request.waiters.clone(),
+            told: Vec::new(),
+            overrides: request.overrides.clone(),
+            began: now,
+            deadline: None,
+            hook: None,
+            batch: 0,
+            forked: false,
+            opened: false,
+            batch_opened: false,
+            drained: false,
+            reported: 0,
+            failure: String::new(),
+            asked_back: request.leaves.is_some(),
+        }
+    }
+
     /// For the history.
     fn what(&self) -> What {
         match self.scope {
+            _ if self.asked_back => What::Rollback,
             _ if self.from == 0 => What::Start,
             Scope::All => What::Reload,
             Scope::Tasks => What::ReloadTasks,
@@ -96,21 +146,24 @@ impl Core {
         overrides: Vec<String>,
         until: Until,
     ) {
-        let waiter = ticket.map(|ticket| Waiter { ticket, until });
+        let waiters = ticket.map(|ticket| Waiter { ticket, until }).into_iter().collect();
+        self.queue(Request { scope, overrides, waiters, upgrade: false, leaves: None });
+    }
+
+    /// Has a request wait for its turn.
+    pub(super) fn queue(&mut self, request: Request) {
+        let tickets: Vec<Ticket> = request.waiters.iter().map(|it| it.ticket).collect();
         if matches!(self.phase, Phase::Stopping(_)) {
             let outcome = self.outcome(Verdict::Aborted, "the server is stopping", self.now);
-            self.out.push(Action::Finish { tickets: ticket.into_iter().collect(), outcome });
+            self.out.push(Action::Finish { tickets, outcome });
             return;
         }
-        let waiters = waiter.into_iter().collect();
-        let request = Request { scope, overrides, waiters, upgrade: false };
         match &mut self.waiting {
             Some(waiting) => waiting.absorb(request),
             None => self.waiting = Some(request),
         }
         if self.phase != Phase::Idle {
             let progress = Progress { phase: "waiting".into(), generation: 0, done: 0, total: 0 };
-            let tickets = ticket.into_iter().collect();
             self.out.push(Action::Progress { tickets, progress });
         }
     }
@@ -122,17 +175,22 @@ impl Core {
             return;
         }
         let Some(waiting) = &self.waiting else { return };
-        if waiting.upgrade {
-            if let Some(request) = self.waiting.take() {
-                self.begin_upgrade(request);
-            }
-            return;
-        }
-        if !self.make_room() {
+        let (upgrade, leaves) = (waiting.upgrade, waiting.leaves);
+        // The new program could not take back what the old one observes.
+        let waits = upgrade && self.observation.is_some();
+        if waits || (!upgrade && leaves.is_none() && !self.make_room()) {
             return;
         }
         let Some(request) = self.waiting.take() else { return };
-        let generation = self.new_generation(request.overrides);
+        match leaves {
+            Some(leaves) => self.begin_rollback(request, leaves),
+            None if upgrade => self.begin_upgrade(request),
+            None => self.begin_reload(&request),
+        }
+    }
+
+    fn begin_reload(&mut self, request: &Request) {
+        let generation = self.new_generation(request.overrides.clone());
         let start_timeout =
             self.settings().map_or(self.start_timeout, |it| millis(it.start_timeout));
         self.log(match (self.workers, request.scope) {
@@ -142,26 +200,14 @@ impl Core {
                 format!("reloading task workers: generation {generation} starts")
             }
         });
+        let mut run = Run::new(generation, request, self.now);
         let from = match request.scope {
             Scope::All => self.workers,
             Scope::Tasks => self.tasks,
         };
-        self.phase = Phase::Starting(Run {
-            generation,
-            from: from.unwrap_or(0),
-            scope: request.scope,
-            waiters: request.waiters,
-            began: self.now,
-            deadline: Some(self.now + start_timeout),
-            hook: None,
-            batch: 0,
-            forked: false,
-            opened: false,
-            batch_opened: false,
-            drained: false,
-            reported: 0,
-            failure: String::new(),
-        });
+        run.from = from.unwrap_or(0);
+        run.deadline = Some(self.now + start_timeout);
+        self.phase = Phase::Starting(run);
         self.report("starting", 0, 0);
     }
 
@@ -182,15 +228,25 @@ impl Core {
             self.fail_run(format!("start_timeout has passed: {during}"));
         } else if state.template == Template::Loaded && run.hook.is_none() {
             let run = run.clone();
-            self.phase = Phase::Replacing(run);
-            self.advance_replacing();
+            if self.proves(&run) {
+                self.begin_proving(run);
+            } else {
+                self.begin_replacing(run);
+            }
         }
+    }
+
+    pub(super) fn begin_replacing(&mut self, run: Run) {
+        self.phase = Phase::Replacing(run);
+        self.advance_replacing();
     }
 
     /// Ends the run under way as failed: the old generation serves, or is brought back.
     pub(super) fn fail_run(&mut self, reason: String) {
-        let (Phase::Starting(run) | Phase::Replacing(run)) = &self.phase else { return };
-        let mut run = run.clone();
+        if matches!(self.phase, Phase::RollingBack(_)) {
+            return;
+        }
+        let Some(mut run) = self.phase.run().cloned() else { return };
         run.failure = reason;
         if self.workers.is_none() {
             self.fail_start(run);
@@ -211,28 +267,35 @@ impl Core {
         self.phase = Phase::Stopping(Stop::failed_start());
     }
 
-    /// Ends a run and answers.
+    /// Ends what goes on, and answers.
     pub(super) fn finish(&mut self, run: Run, verdict: Verdict) {
+        self.answer(run, verdict);
+        self.phase = Phase::Idle;
+    }
+
+    /// Answers those who wait for a run.
+    pub(super) fn answer(&mut self, run: Run, verdict: Verdict) {
         let mut outcome = self.outcome(verdict, &run.failure, run.began);
         if verdict == Verdict::Committed {
             outcome.warnings = self.changes_that_wait(run.generation);
         }
+        let tickets = run.told.iter().copied().chain(run.waiters.iter().map(|it| it.ticket));
         self.record(&Ended {
             what: run.what(),
-            from: run.from,
-            to: run.generation,
+            from: if run.asked_back { run.generation } else { run.from },
+            to: if run.asked_back { outcome.generation } else { run.generation },
             began: run.began,
-            tickets: run.waiters.iter().map(|waiter| waiter.ticket).collect(),
+            tickets: tickets.collect(),
             outcome: &outcome,
         });
-        let (later, now): (Vec<_>, Vec<_>) = run
-            .waiters
-            .into_iter()
-            .partition(|waiter| verdict == Verdict::Committed && waiter.until == Until::Drained);
+        // Who has not got what was asked for is told at once.
+        let done =
+            verdict == Verdict::Committed || (verdict == Verdict::RolledBack && run.asked_back);
+        let (later, now): (Vec<_>, Vec<_>) =
+            run.waiters.into_iter().partition(|waiter| done && waiter.until == Until::Drained);
         self.draining.extend(later.into_iter().map(|waiter| (waiter, outcome.clone())));
         let tickets = now.into_iter().map(|waiter| waiter.ticket).collect();
         self.out.push(Action::Finish { tickets, outcome });
-        self.phase = Phase::Idle;
     }
 
     pub(super) fn outcome(&self, verdict: Verdict, reason: &str, began: Millis) -> Outcome {
@@ -263,10 +326,7 @@ impl Core {
 
     /// Tells those who wait how far the run is.
     pub(super) fn report(&mut self, phase: &str, done: u32, total: u32) {
-        let (Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run)) = &self.phase
-        else {
-            return;
-        };
+        let Some(run) = self.phase.run() else { return };
         let tickets: Vec<_> = run.waiters.iter().map(|waiter| waiter.ticket).collect();
         let progress = Progress { phase: phase.into(), generation: run.generation, done, total };
         if !tickets.is_empty() {
@@ -274,9 +334,13 @@ impl Core {
         }
     }
 
-    /// Whether a respawned or succeeding child belongs to a reload that has not let it serve.
+    /// Whether a child belongs to a reload that has not let all of its kind serve.
     pub(super) fn fails_run(&self, generation: Generation, purpose: Purpose) -> bool {
-        purpose == Purpose::Reload
-            && matches!(&self.phase, Phase::Replacing(run) if run.generation == generation)
+        let of = |run: &Run| run.generation == generation && purpose == Purpose::Reload;
+        match &self.phase {
+            Phase::Proving(proving) => of(&proving.run),
+            Phase::Replacing(run) => of(run),
+            _ => false,
+        }
     }
 }

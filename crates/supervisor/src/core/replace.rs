@@ -37,7 +37,8 @@ impl Core {
                 return;
             }
             if !run.batch_opened {
-                if batch.iter().any(|child| child.state != State::Ready) || self.is_short(&run) {
+                let starts = |it: &Child| matches!(it.state, State::Forking | State::Starting);
+                if batch.iter().any(starts) || self.is_short(&run) {
                     return;
                 }
                 for child in batch {
@@ -76,11 +77,11 @@ impl Core {
         false
     }
 
-    /// The new generation is the one in force from here on.
+    /// The new generation is the one in force from here on, if only to be observed at first.
     fn commit(&mut self, run: &Run) {
         let first = self.workers.is_none();
         let generation = run.generation;
-        let before = self.workers;
+        let before = self.pair();
         if first {
             self.started_with = self.settings_of(generation).cloned();
         }
@@ -96,10 +97,13 @@ impl Core {
         self.backoffs.retain(|(of, kind, _), _| stays(*kind, *of));
         match run.scope {
             Scope::All => self.drain_old_workers(run, |_| true),
-            Scope::Tasks => self.drain_old_task_workers(run, before),
+            Scope::Tasks => self.drain_old_task_workers(run, before.map(|it| it.workers)),
         }
         self.out.push(Action::Commit { generation, scope: run.scope });
-        self.finish(run.clone(), Verdict::Committed);
+        match run.scope {
+            Scope::All => self.taken_over(run.clone(), before),
+            Scope::Tasks => self.finish(run.clone(), Verdict::Committed),
+        }
         if first {
             let _ = self.run_hook(generation, HookName::OnManagerStart, None);
         }
@@ -158,38 +162,6 @@ impl Core {
         self.drain_or_kill(id, DrainMode::HandOver, false);
     }
 
-    pub(super) fn begin_rolling_back(&mut self, mut run: Run) {
-        run.deadline = None;
-        self.warn(format!("rolling back generation {}: {}", run.generation, run.failure));
-        let Some(old) = self.workers else { return };
-        let slots = self.worker_num(old);
-        for worker_id in 0..slots {
-            if self.staying(old, Kind::Worker, worker_id).is_none()
-                && !self.respawns.iter().any(|it| {
-                    it.generation == old && it.kind == Kind::Worker && it.worker_id == worker_id
-                })
-            {
-                self.respawn_now(old, Kind::Worker, worker_id);
-            }
-        }
-        self.phase = Phase::RollingBack(run);
-        self.report("rolling_back", 0, slots);
-    }
-
-    /// Ends when every slot is the old generation's again.
-    pub(super) fn advance_rolling_back(&mut self) {
-        let Phase::RollingBack(run) = &self.phase else { return };
-        let run = run.clone();
-        let Some(old) = self.workers else { return };
-        let slots = self.worker_num(old);
-        let back =
-            |worker_id| self.staying(old, Kind::Worker, worker_id).is_some_and(Child::is_serving);
-        if (0..slots).all(back) {
-            self.leave_generation(run.generation);
-            self.finish(run, Verdict::RolledBack);
-        }
-    }
-
     /// Everything of a generation that has failed goes.
     pub(super) fn leave_generation(&mut self, generation: Generation) {
         self.respawns.retain(|it| it.generation != generation);
@@ -197,9 +169,12 @@ impl Core {
             .children
             .values()
             .filter(|it| it.generation == generation && it.is_staying())
-            // Serving task workers of a queue of their own go when its senders have gone.
+            // Serving task workers of a queue that others than those in force send to go when these
+            // have gone.
             .filter(|it| {
-                it.kind == Kind::Worker || it.state != State::Serving || it.queue != generation
+                it.kind == Kind::Worker
+                    || it.state != State::Serving
+                    || Some(it.queue) == self.workers
             })
             .map(|it| it.id)
             .collect();
@@ -224,13 +199,20 @@ impl Core {
         if run.batch == 0 {
             let first = self.first_task_worker_id(run);
             for worker_id in first..first + tasks {
-                self.fork(generation, queue, Kind::TaskWorker, worker_id, Purpose::Reload);
+                self.fork_missing(generation, queue, Kind::TaskWorker, worker_id);
             }
         }
         if run.scope == Scope::All {
             for worker_id in run.batch..self.batch_end(run) {
-                self.fork(generation, queue, Kind::Worker, worker_id, Purpose::Reload);
+                self.fork_missing(generation, queue, Kind::Worker, worker_id);
             }
+        }
+    }
+
+    /// Some may be there already, because they had to prove themselves first.
+    fn fork_missing(&mut self, generation: Generation, queue: Generation, kind: Kind, id: u32) {
+        if self.staying(generation, kind, id).is_none() {
+            self.fork(generation, queue, kind, id, Purpose::Reload);
         }
     }
 
@@ -299,7 +281,7 @@ impl Core {
             .collect()
     }
 
-    fn open(&mut self, id: ChildId) {
+    pub(super) fn open(&mut self, id: ChildId) {
         if let Some(child) = self.children.get_mut(&id)
             && child.open()
         {
@@ -315,10 +297,20 @@ impl Core {
     }
 
     fn change_run(&mut self, change: impl FnOnce(&mut Run)) {
-        if let Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) =
-            &mut self.phase
-        {
+        if let Phase::Replacing(run) = &mut self.phase {
             change(run);
+        }
+    }
+
+    /// The generation whose workers take over what workers of this one leave.
+    pub fn heir_of(&self, generation: Generation) -> Generation {
+        match &self.phase {
+            Phase::Replacing(run)
+                if run.scope == Scope::All && run.drained && Some(generation) == self.workers =>
+            {
+                run.generation
+            }
+            _ => self.generation(),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::protocol::worker::DrainMode;
 use super::child::{DrainOrder, State};
 use super::event::{Action, ChildId, Generation, Grace, Millis};
 use super::generation::Template;
+use super::outcome::{Outcome, Verdict};
 use super::stop::LAST_WORDS;
 use super::{Core, Phase};
 
@@ -16,12 +17,12 @@ impl Core {
     /// Whether a generation is neither in force nor on its way to be.
     fn is_retired(&self, generation: Generation) -> bool {
         let running = match &self.phase {
-            Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) => {
-                run.generation == generation
-            }
-            Phase::Idle | Phase::Scaling(_) | Phase::Upgrading(_) => false,
             // At a stop the order is the stop's own.
             Phase::Stopping(_) => return false,
+            Phase::RollingBack(back) => {
+                back.run.generation == generation || back.to.has(generation)
+            }
+            other => other.run().is_some_and(|run| run.generation == generation),
         };
         self.workers != Some(generation) && self.tasks != Some(generation) && !running
     }
@@ -51,6 +52,9 @@ impl Core {
     }
 
     fn retire(&mut self, generation: Generation) {
+        if self.is_parked(generation) {
+            return;
+        }
         let forks = self.children.values().any(|it| it.generation == generation && it.is_staying())
             || self.respawns.iter().any(|it| it.generation == generation)
             || self.children.values().any(|it| {
@@ -123,18 +127,19 @@ impl Core {
             return;
         }
         let stopping = matches!(self.phase, Phase::Stopping(_));
-        // After USR2 the workers of an older generation stay; all else that is older has to go.
-        let drains = |generation: Generation| {
-            self.children.values().any(|it| {
-                it.generation < generation
-                    && !(it.kind == Kind::Worker && self.workers == Some(it.generation))
+        // After USR2 the workers of an older generation stay; all else that is older has to go. After a
+        // way back, what goes is newer.
+        let drains = |outcome: &Outcome| {
+            self.children.values().any(|it| match outcome.outcome {
+                Verdict::RolledBack => it.generation > outcome.generation && !it.is_staying(),
+                _ => {
+                    it.generation < outcome.generation
+                        && !(it.kind == Kind::Worker && self.workers == Some(it.generation))
+                }
             })
         };
-        let (done, rest): (Vec<_>, Vec<_>) = self
-            .draining
-            .iter()
-            .cloned()
-            .partition(|(_, outcome)| stopping || !drains(outcome.generation));
+        let (done, rest): (Vec<_>, Vec<_>) =
+            self.draining.iter().cloned().partition(|(_, outcome)| stopping || !drains(outcome));
         self.draining = rest;
         for (waiter, outcome) in done {
             self.out.push(Action::Finish { tickets: vec![waiter.ticket], outcome });

@@ -41,7 +41,9 @@ impl Core {
             if !child.is_serving() || self.has_successor(child.id) {
                 continue;
             }
-            if self.is_replacing(child.kind) {
+            // Whoever has to prove something does it first.
+            let runs = self.phase.run().is_some_and(|run| run.generation == child.generation);
+            if runs || self.is_replacing(child.kind) {
                 self.retirements.push(retirement);
                 continue;
             }

@@ -19,6 +19,7 @@ use super::child::{Child, Purpose};
 use super::event::{Action, ChildId, Generation, Millis, Ticket, Until};
 use super::history::{Ended, What};
 use super::outcome::{Outcome, Progress, Sizes, Verdict};
+use super::parked::Pair;
 use super::reload::Waiter;
 use super::{Core, Phase, millis};
 
@@ -226,7 +227,8 @@ impl Core {
         if !bound {
             return;
         }
-        for (kind, generation, queue, id) in self.places() {
+        let places = self.pair().map(|pair| self.places_of(pair)).unwrap_or_default();
+        for (kind, generation, queue, id) in places {
             if self.staying(generation, kind, id).is_none()
                 && !self
                     .respawns
@@ -252,13 +254,12 @@ impl Core {
     }
 
     /// Every place that is to be filled: workers first, task workers from there on.
-    fn places(&self) -> Vec<(Kind, Generation, Generation, u32)> {
-        let (Some(generation), Some(tasks)) = (self.workers, self.tasks) else { return Vec::new() };
-        let sizes = self.sizes();
-        let workers = (0..sizes.workers).map(|id| (Kind::Worker, generation, generation, id));
-        let ids = sizes.workers..sizes.workers + sizes.task_workers;
-        let all = ids.map(|id| (Kind::TaskWorker, tasks, generation, id));
-        workers.chain(all).collect()
+    pub(super) fn places_of(&self, pair: Pair) -> Vec<(Kind, Generation, Generation, u32)> {
+        let Pair { workers, tasks } = pair;
+        let number = self.worker_num(workers);
+        let ids = number..number + self.task_worker_num(tasks);
+        let first = (0..number).map(|id| (Kind::Worker, workers, workers, id));
+        first.chain(ids.map(|id| (Kind::TaskWorker, tasks, workers, id))).collect()
     }
 
     /// Nothing comes of it: the numbers of before hold again.
@@ -308,7 +309,7 @@ impl Core {
     }
 
     /// Whoever fills no place any more goes, and hands over what it has.
-    fn drop_surplus(&mut self) {
+    pub(super) fn drop_surplus(&mut self) {
         let (Some(generation), Some(tasks)) = (self.workers, self.tasks) else { return };
         let sizes = self.sizes();
         let ids = sizes.workers..sizes.workers + sizes.task_workers;

@@ -134,11 +134,12 @@ impl Core {
     fn abandon_reloads(&mut self) {
         self.fail_upgrade("the server is stopping");
         self.abandon_scaling();
-        if let Phase::Starting(run) | Phase::Replacing(run) | Phase::RollingBack(run) = &self.phase
-        {
-            let mut run = run.clone();
+        let observed = self.observation.take().map(|it| it.run);
+        for mut run in self.phase.run().cloned().into_iter().chain(observed) {
             run.failure = "the server is stopping".into();
             let verdict = if run.opened { Verdict::RolledBack } else { Verdict::Aborted };
+            // There is nothing more to wait for.
+            run.asked_back = false;
             self.finish(run, verdict);
         }
         if let Some(request) = self.waiting.take() {

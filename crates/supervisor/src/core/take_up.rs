@@ -1,8 +1,9 @@
 //! A manager has died, and another one goes on: from what was written down, with what still lives.
 //!
 //! What the dead one was about to do may have been done or not. So everything that is in the middle
-//! of something is told once more, which harms nobody who has heard it already; a reload under way
-//! is given up, since half of what it rests on may be missing.
+//! of something is told once more, which harms nobody who has heard it already; a reload that has not
+//! taken over is given up, since half of what it rests on may be missing. Observing goes on, and so does
+//! the way back.
 
 use super::child::State;
 use super::event::{Action, ChildId, Grace, Millis, Scope};
@@ -15,19 +16,20 @@ impl Core {
     /// their socket closes, and that ends them.
     pub(super) fn taken_up(&mut self, manager: i32, planned: bool, nameless: &[ChildId]) {
         self.pids.manager = manager;
-        if matches!(self.phase, Phase::Starting(_) | Phase::Replacing(_)) {
+        if matches!(self.phase, Phase::Starting(_) | Phase::Proving(_) | Phase::Replacing(_)) {
             self.fail_run("the manager has died in the middle of it".into());
         }
         self.fail_scaling("the manager has died in the middle of it");
         self.upgrade_taken_up(planned);
         for child in nameless {
-            self.not_forked(*child, "the manager has died".into());
+            self.unborn(*child, "the manager has died".into());
         }
         self.repeat_to_templates();
         self.repeat_to_children();
         self.repeat_kills();
         self.assign_doors();
         self.repeat_commits();
+        self.repeat_return();
         self.repeat_exit();
     }
 
@@ -71,7 +73,8 @@ impl Core {
         }
     }
 
-    fn repeat_commits(&mut self) {
+    /// What is in force, as the master and the manager have to know it.
+    pub(super) fn repeat_commits(&mut self) {
         if let Some(generation) = self.workers {
             self.out.push(Action::Commit { generation, scope: Scope::All });
         }

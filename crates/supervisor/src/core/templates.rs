@@ -45,8 +45,7 @@ impl Core {
             ));
         }
         let current = self.workers.filter(|current| *current != generation)?;
-        let serving = self.generations.get(&current)?.hello.as_ref()?;
-        let written = serving.hand_over.newest;
+        let written = self.hand_over_format(current);
         (!reads(&hello.hand_over, written)).then(|| {
             format!(
                 "the serving release hands connections over in format {written}, the new one \
@@ -54,6 +53,19 @@ impl Core {
                 hello.hand_over.oldest, hello.hand_over.newest
             )
         })
+    }
+
+    /// In which format workers of a generation hand connections over: the newest that it, whatever it
+    /// may have to give way to, and whatever follows can read.
+    pub fn hand_over_format(&self, generation: Generation) -> u8 {
+        let formats = |number: Generation| {
+            self.generations.get(&number)?.hello.as_ref().map(|it| it.hand_over)
+        };
+        let Some(own) = formats(generation) else { return 1 };
+        let run = self.phase.run().map(|it| it.generation);
+        let readers = self.parked.iter().map(|it| it.workers).chain(self.workers).chain(run);
+        let newest = readers.filter_map(formats).map(|it| it.newest).min();
+        newest.map_or(own.newest, |it| it.clamp(own.oldest, own.newest))
     }
 
     /// Whether addresses matter to this generation: not if only task workers are replaced.
@@ -68,6 +80,9 @@ impl Core {
 
     /// The master holds the addresses of a generation: `preload` may run.
     pub(super) fn bound(&mut self, generation: Generation) {
+        if self.bound_again(generation) {
+            return;
+        }
         let Some(state) = self.generations.get_mut(&generation) else { return };
         if state.template == Template::Binding {
             state.template = Template::Loading;
@@ -82,6 +97,7 @@ impl Core {
     pub(super) fn not_bound(&mut self, generation: Generation, reason: String) {
         match self.phase {
             Phase::Scaling(_) if self.workers == Some(generation) => self.fail_scaling(&reason),
+            Phase::RollingBack(_) => self.not_bound_again(generation, &reason),
             _ => self.template_failed(generation, reason),
         }
     }
@@ -145,7 +161,7 @@ impl Core {
         }
         // What it was asked to fork and has not named will never be named.
         for child in orphans {
-            self.not_forked(child, "the template is gone".into());
+            self.unborn(child, "the template is gone".into());
         }
     }
 
@@ -175,6 +191,7 @@ impl Core {
     fn is_starting(&self, generation: Generation) -> bool {
         match &self.phase {
             Phase::Starting(run) => run.generation == generation,
+            Phase::Proving(proving) => proving.run.generation == generation,
             Phase::Replacing(run) => run.generation == generation && !run.opened,
             _ => false,
         }

@@ -67,7 +67,7 @@ impl Manager {
             row,
             master_pid: self.pids.master,
             manager_pid: self.pids.manager,
-            hand_over_format: self.hand_over_format(generation),
+            hand_over_format: self.core.hand_over_format(generation),
         };
         self.tell_child(child, &ToWorker::Begin(begin), Vec::new());
         let fds = vec![theirs.as_fd().try_clone_to_owned()?, input];
@@ -98,6 +98,11 @@ impl Manager {
             }
             self.queues.insert(queue, made);
         }
+        // A generation that has come back may have workers of its first time that still drain.
+        let taken = self.queues.get(&queue).and_then(Queue::exhausted);
+        if let Some(number) = taken.filter(|_| kind == Kind::Worker) {
+            self.add_replies(queue, number + self.core.worker_num(queue).max(1))?;
+        }
         let own = self.queues.get_mut(&queue).ok_or_else(|| io::Error::other("it has no queue"))?;
         let reply = if kind == Kind::Worker { own.take_reply() } else { None };
         if let Some(process) = self.processes.children.get_mut(&child) {
@@ -119,14 +124,6 @@ impl Manager {
             }
         }
         Ok(gifts)
-    }
-
-    fn hand_over_format(&self, generation: Generation) -> u8 {
-        self.core
-            .generations()
-            .find(|(number, _)| *number == generation)
-            .and_then(|(_, state)| state.hello.as_ref())
-            .map_or(1, |hello| hello.hand_over.newest)
     }
 
     pub(super) fn hook(
@@ -179,15 +176,18 @@ impl Manager {
         self.tell_child(child, &message, Vec::new());
     }
 
-    /// Addresses, or names, of a child's generation that the newest bound generation lacks.
+    /// Addresses, or names, of a child's generation that the one which takes over lacks.
     fn missing_for(&self, child: ChildId, of: fn(&BoundListener) -> &String) -> Vec<String> {
         let Some(process) = self.processes.children.get(&child) else { return Vec::new() };
         let all = |generation: &Generation| -> BTreeSet<&String> {
             let listeners = self.listeners.get(generation).map_or(&[][..], Vec::as_slice);
             listeners.iter().map(of).collect()
         };
-        let Some((newest, _)) = self.listeners.last_key_value() else { return Vec::new() };
-        all(&process.generation).difference(&all(newest)).map(|it| (*it).clone()).collect()
+        let heir = self.core.heir_of(process.generation);
+        if !self.listeners.contains_key(&heir) {
+            return Vec::new();
+        }
+        all(&process.generation).difference(&all(&heir)).map(|it| (*it).clone()).collect()
     }
 
     pub(super) fn kill(&mut self, child: ChildId, reason: Option<String>) {

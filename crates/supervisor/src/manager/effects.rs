@@ -12,6 +12,17 @@ use crate::protocol::worker::{Resource, ToWorker};
 
 use super::{Manager, WORKER_TICKETS};
 
+/// Why a generation's sockets are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Binding {
+    /// It begins: the server's own files are to be where it wants them, too.
+    New,
+    /// It serves already.
+    Known,
+    /// It comes back: what of it can be had is enough.
+    Again,
+}
+
 impl Manager {
     /// Carries out an action.
     pub(super) fn perform(&mut self, action: Action) {
@@ -23,7 +34,8 @@ impl Manager {
                     self.events.push_back(Event::TemplateGone { generation, ended });
                 }
             }
-            Action::Bind { generation } => self.bind(generation, true),
+            Action::Bind { generation } => self.bind(generation, Binding::New),
+            Action::Rebind { generation } => self.bind(generation, Binding::Again),
             Action::Widen { generation } => self.widen(generation),
             Action::Doors { child } => self.assign_doors(child),
             Action::Load { generation } => self.tell_template(generation, &ToTemplate::Load),
@@ -50,6 +62,10 @@ impl Manager {
             }
             Action::Kill { child, reason } => self.kill(child, reason),
             Action::Look { children } => self.look(children),
+            Action::CheckHealth { child, attempt } => {
+                self.tell_child(child, &ToWorker::Probe { attempt }, Vec::new());
+            }
+            Action::Measure { children } => self.measure(children),
             Action::Inspect { child } => self.inspect(child),
             Action::ExitTemplate { generation } => {
                 self.tell_template(generation, &ToTemplate::Exit);
@@ -86,9 +102,8 @@ impl Manager {
         }
     }
 
-    /// Asks the master for the sockets of a generation; `places`: and for the server's own files to
-    /// be where it wants them.
-    pub(super) fn bind(&mut self, generation: Generation, places: bool) {
+    /// Asks the master for the sockets of a generation.
+    pub(super) fn bind(&mut self, generation: Generation, binding: Binding) {
         let hello = self
             .core
             .generations()
@@ -100,7 +115,8 @@ impl Manager {
                 generation,
                 listeners: hello.listeners,
                 slots: self.core.worker_num(generation),
-                places: hello.places.filter(|_| places),
+                places: hello.places.filter(|_| binding == Binding::New),
+                again: binding == Binding::Again,
             };
             self.tell_master(&message, Vec::new());
         }
@@ -179,6 +195,11 @@ fn log_outcome(outcome: &Outcome) {
     match outcome.outcome {
         Verdict::Committed => {
             tracing::info!("generation {generation} is committed after {duration_ms} ms");
+        }
+        Verdict::Replaced => {
+            tracing::info!(
+                "generation {generation} serves after {duration_ms} ms, and is observed"
+            );
         }
         Verdict::RolledBack => {
             tracing::error!("rolled back, generation {generation} serves: {reason}");

@@ -116,6 +116,7 @@ impl Manager {
             Verb::Upgrade { overrides, until } => {
                 self.take(Event::Upgrade { ticket, overrides, until });
             }
+            Verb::Rollback { until } => self.take(Event::Rollback { ticket, until }),
             Verb::Scale(wish) => self.take(Event::Scale { ticket, wish }),
             Verb::Stop => self.take(Event::Stop),
             Verb::Hurry => self.take(Event::Hurry),
@@ -230,6 +231,9 @@ impl Manager {
             FromWorker::Ready => self.take(Event::Ready { child }),
             FromWorker::Failed { reason } => self.take(Event::Failed { child, reason }),
             FromWorker::Serving => self.take(Event::Serving { child }),
+            FromWorker::Health { attempt, failure } => {
+                self.take(Event::Health { child, attempt, failure });
+            }
             FromWorker::Retire { reason } => self.take(Event::Retire { child, reason }),
             FromWorker::Ask { ticket, ask } => self.asked(child, ticket, ask),
         }

@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use shiftwork_sys::slab::Row;
 use shiftwork_sys::stack;
 
 use crate::core::event::{ChildId, Event};
+use crate::core::sample::Sample;
 
 use super::Manager;
 
@@ -24,6 +26,18 @@ impl Manager {
         self.events.push_back(Event::Looked { beats });
     }
 
+    /// Reads the counters from the slab.
+    pub(super) fn measure(&mut self, children: Vec<ChildId>) {
+        let samples = children
+            .into_iter()
+            .filter_map(|child| {
+                let row = self.processes.children.get(&child)?.row?;
+                Some((child, counted(self.slab.row(row))))
+            })
+            .collect();
+        self.events.push_back(Event::Measured { samples });
+    }
+
     /// Writes down what the kernel tells of a stuck process, and has the process itself write its
     /// stacks, in names, to the log.
     pub(super) fn inspect(&mut self, child: ChildId) {
@@ -36,6 +50,17 @@ impl Manager {
             Ok(_) => {}
             Err(error) => tracing::warn!("pid {pid} cannot be asked for its stacks: {error}"),
         }
+    }
+}
+
+fn counted(row: &Row) -> Sample {
+    let sums = row.counts.read();
+    Sample {
+        requests: sums.requests,
+        // A handler that fails in a request is in both.
+        failures: sums.failures.max(sums.handler_errors),
+        timed: sums.latency.count(),
+        spent_us: sums.latency.sum_us,
     }
 }
 

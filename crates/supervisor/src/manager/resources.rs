@@ -107,6 +107,11 @@ impl Queue {
         all
     }
 
+    /// How many reply sockets there are, if all of them are taken.
+    pub fn exhausted(&self) -> Option<u32> {
+        self.free.is_empty().then_some(self.replies.len() as u32)
+    }
+
     /// Takes a reply socket for a worker.
     pub fn take_reply(&mut self) -> Option<u32> {
         self.free.pop_first()

@@ -15,7 +15,8 @@ impl Manager {
     /// Has the master make sockets for the slots that are new, and makes the reply sockets of so
     /// many workers. The answer is [`Event::Bound`].
     pub(super) fn widen(&mut self, generation: Generation) {
-        if let Err(error) = self.add_replies(generation) {
+        let wanted = reply_sockets(self.core.worker_num(generation));
+        if let Err(error) = self.add_replies(generation, wanted) {
             let reason = format!("no descriptors for the replies to their tasks: {error}");
             self.events.push_back(Event::NotBound { generation, reason });
             return;
@@ -23,14 +24,14 @@ impl Manager {
         if let Some(hello) = self.hello_of(generation) {
             let listeners = hello.listeners.clone();
             let slots = self.core.worker_num(generation);
-            let message = FromManager::Bind { generation, listeners, slots, places: None };
+            let message =
+                FromManager::Bind { generation, listeners, slots, places: None, again: false };
             self.tell_master(&message, Vec::new());
         }
     }
 
     /// Task workers get their ends before any worker that has the other one is forked.
-    fn add_replies(&mut self, generation: Generation) -> io::Result<()> {
-        let wanted = reply_sockets(self.core.worker_num(generation));
+    pub(super) fn add_replies(&mut self, generation: Generation, wanted: u32) -> io::Result<()> {
         let size = self.hello_of(generation).map_or(0, |it| it.settings.task_queue_size.as_u64());
         let Some(queue) = self.queues.get_mut(&generation) else { return Ok(()) };
         let added = queue.widen(wanted, usize::try_from(size).unwrap_or(usize::MAX))?;

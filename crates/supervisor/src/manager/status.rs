@@ -168,7 +168,10 @@ impl Manager {
                 role: Role::Template,
                 pid: Some(process.pid),
                 generation: Some(number),
-                state: template_state(state.template).to_owned(),
+                state: match state.template {
+                    Template::Loaded if self.core.is_parked(number) => "parked".to_owned(),
+                    other => template_state(other).to_owned(),
+                },
                 uptime_ms: age(self.slab.row(process.row), now),
                 ..empty()
             });

@@ -16,6 +16,7 @@ use crate::protocol::master::{FromManager, Keepsake, Seed, ToManager};
 use crate::protocol::wire;
 use crate::protocol::worker::ToWorker;
 
+use super::effects::Binding;
 use super::output::OutputPipe;
 use super::process::{Process, TemplateProcess};
 use super::release::Release;
@@ -169,7 +170,7 @@ impl Manager {
     fn fetch_listeners(&mut self, unheard: &mut Unheard) -> io::Result<()> {
         let generations: Vec<Generation> = self.listeners.keys().copied().collect();
         for generation in generations {
-            self.bind(generation, false);
+            self.bind(generation, Binding::Known);
             let answered = |unheard: &Unheard| {
                 unheard.iter().any(|(message, _)| {
                     matches!(message,

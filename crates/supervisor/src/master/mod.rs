@@ -203,6 +203,9 @@ impl Master {
             Request::Upgrade { set, until } => {
                 self.ask_manager(Some(ticket), Verb::Upgrade { overrides: set, until }, by);
             }
+            Request::Rollback { until } => {
+                self.ask_manager(Some(ticket), Verb::Rollback { until }, by);
+            }
             Request::Scale { workers, task_workers } => {
                 let wish = Wish { workers, task_workers };
                 self.ask_manager(Some(ticket), Verb::Scale(wish), by);
@@ -229,7 +232,9 @@ impl Master {
                 self.notify.stopping();
                 self.vault.hide_unix_files();
             }
-            Verb::Reload { .. } | Verb::Upgrade { .. } => self.notify.reloading(),
+            Verb::Reload { .. } | Verb::Upgrade { .. } | Verb::Rollback { .. } => {
+                self.notify.reloading();
+            }
             Verb::Scale(_) | Verb::Status | Verb::History => {}
         }
         if self.abandoned.is_some() {
@@ -258,8 +263,13 @@ impl Master {
 
     fn manager_said(&mut self, message: FromManager, mut fds: Vec<OwnedFd>) {
         match message {
-            FromManager::Bind { generation, listeners, slots, places } => {
-                match self.bind(generation, &listeners, slots, places) {
+            FromManager::Bind { generation, listeners, slots, places, again } => {
+                let handed = if again {
+                    self.vault.bind_again(generation, &listeners, slots)
+                } else {
+                    self.bind(generation, &listeners, slots, places)
+                };
+                match handed {
                     Ok(handed) => self.hand(generation, handed),
                     Err(reason) => {
                         let message = ToManager::NotBound { generation, reason };
@@ -383,7 +393,7 @@ impl Master {
         }
         let generation = outcome.generation;
         let status = match outcome.outcome {
-            Verdict::Committed => format!("generation {generation} serves"),
+            Verdict::Committed | Verdict::Replaced => format!("generation {generation} serves"),
             _ => format!("generation {generation} serves on: {}", outcome.reason),
         };
         self.notify.ready(&status, None);

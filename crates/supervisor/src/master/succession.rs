@@ -115,7 +115,9 @@ impl Succession {
 
     /// Whether a reload was asked for and is not over.
     pub(super) fn is_reloading(&self) -> bool {
-        let reload = |it: &Verb| matches!(it, Verb::Reload { .. } | Verb::Upgrade { .. });
+        let reload = |it: &Verb| {
+            matches!(it, Verb::Reload { .. } | Verb::Upgrade { .. } | Verb::Rollback { .. })
+        };
         self.open.values().any(reload)
     }
 

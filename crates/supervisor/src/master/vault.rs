@@ -100,6 +100,45 @@ impl Vault {
         Ok(handed)
     }
 
+    /// Binds again what a generation had that was in force before, as far as that is possible; what is
+    /// not is named in the log. Gives duplicates of all sockets there are.
+    ///
+    /// # Errors
+    /// If there is none at all.
+    pub fn bind_again(
+        &mut self,
+        generation: Generation,
+        specs: &[ListenerSpec],
+        slots: u32,
+    ) -> Result<Vec<Handed>, String> {
+        let mut handed = Vec::new();
+        let mut reasons = Vec::new();
+        for spec in specs {
+            let bound = self
+                .hold(generation, spec, slots)
+                .and_then(|()| self.duplicates(spec, slots).map_err(|it| it.to_string()));
+            match bound {
+                Ok(duplicates) => {
+                    handed.extend(duplicates);
+                    // Its workers accept before anything is committed.
+                    if let Some(held) = self.listeners.get_mut(&key(spec)) {
+                        let slots = held.wanted.get(&generation).copied().unwrap_or(0);
+                        held.used = held.used.max(slots);
+                    }
+                }
+                Err(reason) => {
+                    let reason = format!("listener {}: {reason}", spec.name);
+                    tracing::error!("generation {generation} comes back without {reason}");
+                    reasons.push(reason);
+                }
+            }
+        }
+        if handed.is_empty() && !reasons.is_empty() {
+            return Err(reasons.join("; "));
+        }
+        Ok(handed)
+    }
+
     fn hold(
         &mut self,
         generation: Generation,
@@ -176,12 +215,14 @@ impl Vault {
 
     /// A generation is in force: addresses that it does not have are let go.
     pub fn commit(&mut self, generation: Generation, listeners: bool) {
+        // One that comes back is older than what it follows; what has just begun is newer than both.
+        let newest = self.committed.map_or(generation, |before| before.max(generation));
         self.committed = Some(generation);
         if !listeners {
             return;
         }
         self.keep(|held| {
-            held.wanted.retain(|number, _| *number >= generation);
+            held.wanted.retain(|number, _| *number == generation || *number > newest);
             let slots = held.wanted.get(&generation).copied();
             held.used = held.used.max(slots.unwrap_or(0));
             !held.wanted.is_empty()

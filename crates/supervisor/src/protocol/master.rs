@@ -101,6 +101,11 @@ pub enum Verb {
         /// When to answer.
         until: Until,
     },
+    /// Go back to the release before.
+    Rollback {
+        /// When to answer.
+        until: Until,
+    },
     /// Have more or fewer processes.
     Scale(Wish),
     /// Finish what is in hand, then leave; after `pre_stop_delay`.
@@ -126,6 +131,7 @@ impl Verb {
                 Asked::new(at_ms, by, What::ReloadTasks, overrides)
             }
             Self::Upgrade { overrides, .. } => Asked::new(at_ms, by, What::Upgrade, overrides),
+            Self::Rollback { .. } => Asked::new(at_ms, by, What::Rollback, &[]),
             Self::Scale(wish) => {
                 Asked { wish: Some(*wish), ..Asked::new(at_ms, by, What::Scale, &[]) }
             }
@@ -239,6 +245,10 @@ pub enum FromManager {
         /// Where the server's own files are to be once it is committed; None: where they are.
         #[serde(default)]
         places: Option<Places>,
+        /// Whether it was in force before and comes back: what of it cannot be bound is named in the
+        /// log, and the rest is enough.
+        #[serde(default)]
+        again: bool,
     },
     /// This generation is in force.
     Commit {

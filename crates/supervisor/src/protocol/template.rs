@@ -115,6 +115,9 @@ pub struct Hello {
     pub listeners: Vec<ListenerSpec>,
     /// Hooks that the application has registered.
     pub hooks: Vec<HookName>,
+    /// Whether a worker can be asked for its health.
+    #[serde(default)]
+    pub health: bool,
     /// Where it wants the server's own files; None: where they are.
     #[serde(default)]
     pub places: Option<Places>,

@@ -1,7 +1,7 @@
 //! Manager ↔ worker or task worker, over the control socket that each has of its own.
 //!
 //! Life of a worker as both sides see it:
-//! `Give`… `Begin` → (on_worker_start) → `Ready` → `Serve` → `Serving` → `Drain` → exit 0.
+//! `Give`… `Begin` → (on_worker_start) → `Ready` → (`Probe` → `Health`) → `Serve` → `Serving` → `Drain` → exit 0.
 //! End of file means that manager and master are gone: close the listeners, drain, exit.
 
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,12 @@ pub enum ToWorker {
     Give(Resource),
     /// All is given: run `on_worker_start`, then say `Ready`.
     Begin(Begin),
+    /// Say whether you are healthy: call your own service, as the settings say, and the application's
+    /// check.
+    Probe {
+        /// Echoed in [`FromWorker::Health`].
+        attempt: u32,
+    },
     /// Start accepting (task worker: start taking tasks), then say `Serving`.
     Serve,
     /// Accept on the listeners of these slots, all of which have been given, and leave the others to
@@ -147,6 +153,13 @@ pub enum FromWorker {
     Failed {
         /// For the operator.
         reason: String,
+    },
+    /// Answer to [`ToWorker::Probe`].
+    Health {
+        /// As asked.
+        attempt: u32,
+        /// What is wrong, for the operator; None: it is healthy.
+        failure: Option<String>,
     },
     /// Accepting.
     Serving,

@@ -1,7 +1,9 @@
 //! The decisions, tested without a process.
 #![allow(clippy::unwrap_used)]
 
+mod proofs;
 mod reloads;
+mod returns;
 mod scales;
 mod single;
 mod stops;

@@ -44,7 +44,7 @@ fn nothing_old_drains_before_everything_new_serves() {
     assert_eq!(world.serving_in(2, Kind::Worker), [0, 1, 2]);
     assert_eq!(world.serving_in(2, Kind::TaskWorker), [3, 4]);
     world.run();
-    assert_eq!(world.templates.iter().copied().collect::<Vec<_>>(), [2]);
+    assert_eq!(world.busy_templates(), [2]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn usr2_replaces_task_workers_alone_and_usr1_replaces_all_afterwards() {
         assert_eq!(world.reload(Scope::All).outcome, Verdict::Committed);
         world.run();
         assert!(world.processes.values().all(|it| it.generation == 3), "{:?}", world.processes);
-        assert_eq!(world.templates.iter().copied().collect::<Vec<_>>(), [3]);
+        assert_eq!(world.busy_templates(), [3]);
     }
 }
 

@@ -93,12 +93,12 @@ fn a_reload_that_fails_leaves_what_was_scaled() {
 fn a_worker_that_does_not_start_ends_the_change_and_all_is_as_before() {
     for fault in [Fault::StartFailsFrom(3), Fault::NotBound, Fault::StartHangs] {
         let mut world = World::serving(2, 1);
-        world.change_fault(1, fault);
+        world.set_fault(1, fault);
         let outcome = world.scale(workers(Count::To(4)));
         assert_eq!(outcome.outcome, Verdict::Aborted, "{fault:?}");
         assert!(outcome.reason.starts_with("not scaled: "), "{outcome:?}");
         assert_eq!(outcome.scaled, Some(Sizes { workers: 2, task_workers: 1 }));
-        world.change_fault(1, Fault::None);
+        world.set_fault(1, Fault::None);
         world.run();
         assert_eq!(serving(&world), (vec![0, 1], vec![2]), "{fault:?}");
         assert!(world.queues_served().is_superset(&world.opened), "{fault:?}");
@@ -141,7 +141,7 @@ fn impossible_numbers_are_refused() {
 #[test]
 fn a_stop_answers_who_waits_for_a_change() {
     let mut world = World::serving(2, 0);
-    world.change_fault(1, Fault::StartHangs);
+    world.set_fault(1, Fault::StartHangs);
     let under_way = world.ask_scale(workers(Count::To(3)));
     world.run();
     let waiting = world.ask_scale(workers(Count::To(4)));

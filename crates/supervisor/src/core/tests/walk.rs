@@ -1,12 +1,15 @@
 //! Random walks: whatever happens in whatever order, the promises hold.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use crate::core::event::{Ended, Event, Scope, Until};
 use crate::core::scale::{Count, Wish};
 use crate::protocol::template::Kind;
+use crate::settings::ServerSettings;
 
-use super::world::{Fault, World};
+use super::world::{Fault, World, settings};
 
 /// Something that happens.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +26,7 @@ enum Step {
     Stick(usize),
     FinishDrain(usize),
     KillManager(usize),
+    Rollback,
     Upgrade(Fault),
     Scale(Wish, Fault),
 }
@@ -37,7 +41,39 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::StartFails),
         1 => Just(Fault::StartHangs),
         1 => Just(Fault::StartFailsFrom(1)),
+        1 => Just(Fault::Unhealthy),
+        1 => Just(Fault::Mute),
+        1 => Just(Fault::Errors),
     ]
+}
+
+/// What may go wrong when processes may die, too.
+fn any_fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        8 => fault(),
+        1 => Just(Fault::Crashes),
+        2 => Just(Fault::CrashesLater),
+    ]
+}
+
+/// How releases prove themselves.
+fn proving() -> impl Strategy<Value = ServerSettings> {
+    let seconds = |most: u64| (0..=most).prop_map(Duration::from_secs);
+    (any::<bool>(), seconds(1), 0_u64..40, seconds(3), 0_u32..3, 0_u32..3).prop_map(
+        |(health, canary_time, requests, observe_time, max_crashes, keep_releases)| {
+            ServerSettings {
+                health: health.then(|| "/health".into()),
+                health_tries: 2,
+                canary_time,
+                canary_requests: requests.saturating_sub(20),
+                observe_time,
+                max_crashes,
+                max_error_rate: Some(0.3),
+                keep_releases,
+                ..settings(2, 1)
+            }
+        },
+    )
 }
 
 fn upgrade_fault() -> impl Strategy<Value = Fault> {
@@ -77,8 +113,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => Just(Step::Answer),
         2 => Just(Step::Wait),
-        1 => fault().prop_map(|fault| Step::Reload(Scope::All, fault)),
-        1 => fault().prop_map(|fault| Step::Reload(Scope::Tasks, fault)),
+        1 => any_fault().prop_map(|fault| Step::Reload(Scope::All, fault)),
+        1 => any_fault().prop_map(|fault| Step::Reload(Scope::Tasks, fault)),
+        1 => Just(Step::Rollback),
         1 => (0_usize..8).prop_map(Step::KillSomebody),
         1 => Just(Step::KillTemplate),
         1 => (0_usize..8).prop_map(Step::Retire),
@@ -138,13 +175,14 @@ fn take(world: &mut World, step: Step) {
                 world.stick(*child);
             }
         }
+        Step::Rollback => drop(world.ask_back()),
         Step::Upgrade(fault) => {
             world.plan.fault = fault;
             world.ask_upgrade();
         }
         Step::Scale(wish, fault) => {
             let generation = world.core.generation();
-            world.change_fault(generation, fault);
+            world.set_fault(generation, fault);
             world.ask_scale(wish);
         }
         Step::KillManager(performed) => world.kill_manager(performed),
@@ -166,8 +204,12 @@ proptest! {
         steps in prop::collection::vec(step(), 1..300),
         parallel in 0_u32..3,
         delay in 0_u64..2,
+        traffic in any::<bool>(),
+        proving in proving(),
     ) {
         let mut world = World::serving(2, 1);
+        world.plan.settings = proving;
+        world.traffic = traffic;
         world.plan.settings.pre_stop_delay = std::time::Duration::from_secs(delay);
         world.plan.settings.reload_parallel = parallel;
         world.slow_drain = true;
@@ -178,8 +220,8 @@ proptest! {
             }
         }
         // Left alone, it comes to rest.
-        world.plan.fault = Fault::None;
-        world.heal();
+        world.heal_all();
+        world.traffic = true;
         for _ in 0..400 {
             world.run();
             if !world.let_time_pass() {
@@ -188,6 +230,7 @@ proptest! {
         }
         world.run();
         prop_assert_eq!(world.core.state(), "serving");
+        prop_assert_eq!(world.finished.len() as u64, world.asked());
         let generation = world.core.generation();
         let number = world.core.worker_num(generation);
         let slots: Vec<u32> = (0..number).collect();
@@ -221,15 +264,20 @@ proptest! {
 
     #[test]
     fn without_deaths_every_slot_is_served_at_every_moment(
-        faults in prop::collection::vec(fault(), 1..6),
+        faults in prop::collection::vec((fault(), any::<bool>()), 1..6),
         parallel in 0_u32..4,
         workers in 1_u32..5,
+        proving in proving(),
     ) {
         let mut world = World::serving(workers, 1);
-        world.plan.settings.reload_parallel = parallel;
-        for fault in faults {
+        let settings = ServerSettings { worker_num: workers, reload_parallel: parallel, ..proving };
+        world.plan.settings = settings;
+        for (fault, back) in faults {
             world.plan.fault = fault;
             world.ask(Scope::All, Until::Committed);
+            if back {
+                world.ask_back();
+            }
             loop {
                 while let Some(event) = world.events.pop_front() {
                     world.now += 1;
@@ -243,6 +291,7 @@ proptest! {
             }
         }
         prop_assert_eq!(world.core.state(), "serving");
+        prop_assert_eq!(world.finished.len() as u64, world.asked());
     }
 
     #[test]
@@ -253,7 +302,7 @@ proptest! {
         let mut world = World::serving(2, 1);
         world.plan.settings.reload_parallel = parallel;
         for (wish, fault, reload) in steps {
-            world.change_fault(world.core.generation(), fault);
+            world.set_fault(world.core.generation(), fault);
             world.ask_scale(wish);
             if reload {
                 world.ask(Scope::All, Until::Committed);

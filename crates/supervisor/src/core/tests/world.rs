@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::core::child::{Child, Purpose};
 use crate::core::event::{Action, ChildId, Ended, Event, Generation, Millis, Scope, Ticket, Until};
 use crate::core::outcome::{Outcome, Verdict};
+use crate::core::sample::Sample;
 use crate::core::scale::Wish;
 use crate::core::{Core, Pids};
 use crate::protocol::template::{Formats, Hello, HookName, Kind};
@@ -27,6 +28,16 @@ pub(super) enum Fault {
     StartHangs,
     /// Workers from this id on fail in on_worker_start.
     StartFailsFrom(u32),
+    /// Its workers say that they are not healthy.
+    Unhealthy,
+    /// Its workers do not answer when they are asked.
+    Mute,
+    /// Half of what its workers are asked fails.
+    Errors,
+    /// Its workers die as soon as they serve.
+    Crashes,
+    /// Its workers die when they have served a while.
+    CrashesLater,
     /// The next three are of upgrades.
     ProbeRefuses,
     ManagerStays,
@@ -48,6 +59,8 @@ pub(super) struct Process {
     pub(super) worker_id: u32,
     pub(super) serving: bool,
     pub(super) draining: bool,
+    /// What it has counted.
+    pub(super) counted: Sample,
     /// Since when its loop does not turn.
     pub(super) stuck: Option<Millis>,
     /// The slots whose queues it accepts on while it serves.
@@ -59,8 +72,6 @@ pub(super) struct World {
     pub(super) now: Millis,
     pub(super) plan: Plan,
     plans: BTreeMap<Generation, Plan>,
-    /// Generations whose fault is not the one that they began with.
-    changed: BTreeSet<Generation>,
     pub(super) templates: BTreeSet<Generation>,
     pub(super) processes: BTreeMap<ChildId, Process>,
     hooks: BTreeSet<ChildId>,
@@ -70,6 +81,8 @@ pub(super) struct World {
     pub(super) exit: Option<i32>,
     /// Draining processes stay until the test lets them go.
     pub(super) slow_drain: bool,
+    /// Whether anybody asks anything of the workers.
+    pub(super) traffic: bool,
     next_ticket: Ticket,
     /// Slots whose sockets the master gives to everybody: it has been told that they were in use.
     used: u32,
@@ -86,6 +99,7 @@ fn concerns(event: &Event, id: ChildId) -> bool {
         | Event::NotForked { child, .. }
         | Event::Ready { child }
         | Event::Failed { child, .. }
+        | Event::Health { child, .. }
         | Event::Serving { child }
         | Event::Gone { child, .. } if *child == id)
 }
@@ -101,7 +115,6 @@ impl World {
             now: 1_000,
             plan,
             plans: BTreeMap::new(),
-            changed: BTreeSet::new(),
             templates: BTreeSet::new(),
             processes: BTreeMap::new(),
             hooks: BTreeSet::new(),
@@ -110,6 +123,7 @@ impl World {
             finished: BTreeMap::new(),
             exit: None,
             slow_drain: false,
+            traffic: true,
             next_ticket: 0,
             used: 0,
             opened: BTreeSet::new(),
@@ -140,6 +154,25 @@ impl World {
         self.next_ticket
     }
 
+    pub(super) fn ask_back(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        self.tell(Event::Rollback { ticket: Some(self.next_ticket), until: Until::Committed });
+        self.next_ticket
+    }
+
+    /// Asks for the release before and runs until it is answered.
+    pub(super) fn back(&mut self) -> Outcome {
+        let ticket = self.ask_back();
+        self.wait_for(ticket)
+    }
+
+    /// Runs until somebody is answered.
+    pub(super) fn wait_for(&mut self, ticket: Ticket) -> Outcome {
+        self.run();
+        while !self.finished.contains_key(&ticket) && self.let_time_pass() {}
+        self.finished.get(&ticket).cloned().unwrap()
+    }
+
     /// How many answers there have to be.
     pub(super) fn asked(&self) -> u64 {
         self.next_ticket
@@ -161,17 +194,13 @@ impl World {
     /// Asks for other numbers and runs until it is answered.
     pub(super) fn scale(&mut self, wish: Wish) -> Outcome {
         let ticket = self.ask_scale(wish);
-        self.run();
-        while !self.finished.contains_key(&ticket) && self.let_time_pass() {}
-        self.finished.get(&ticket).cloned().unwrap()
+        self.wait_for(ticket)
     }
 
     /// Asks for a reload and runs until it is answered.
     pub(super) fn reload(&mut self, scope: Scope) -> Outcome {
         let ticket = self.ask(scope, Until::Committed);
-        self.run();
-        while !self.finished.contains_key(&ticket) && self.let_time_pass() {}
-        self.finished.get(&ticket).cloned().unwrap()
+        self.wait_for(ticket)
     }
 
     pub(super) fn tell(&mut self, event: Event) {
@@ -357,6 +386,14 @@ impl World {
                     Event::Bound { generation }
                 });
             }
+            Action::Rebind { generation } => {
+                let generation = *generation;
+                self.events.push_back(if self.fault(generation) == Fault::NotBound {
+                    Event::NotBound { generation, reason: "in use by now".into() }
+                } else {
+                    Event::Bound { generation }
+                });
+            }
             Action::Widen { generation } => {
                 let generation = *generation;
                 self.used = self.used.max(self.core.worker_num(generation));
@@ -392,6 +429,10 @@ impl World {
                         self.opened.extend(&process.doors);
                     }
                     self.events.push_back(Event::Serving { child: *child });
+                    let generation = process.generation;
+                    if process.kind == Kind::Worker && self.fault(generation) == Fault::Crashes {
+                        self.kill(*child);
+                    }
                 }
             }
             Action::Drain { child, grace, mode, .. } => {
@@ -412,6 +453,20 @@ impl World {
                 };
                 let beats = children.iter().filter_map(beat).collect();
                 self.events.push_back(Event::Looked { beats });
+            }
+            Action::CheckHealth { child, attempt } => {
+                let generation = self.processes.get(child).map_or(0, |it| it.generation);
+                let failure = match self.fault(generation) {
+                    Fault::Mute => return,
+                    Fault::Unhealthy => Some("503".to_owned()),
+                    _ => None,
+                };
+                let (child, attempt) = (*child, *attempt);
+                self.events.push_back(Event::Health { child, attempt, failure });
+            }
+            Action::Measure { children } => {
+                let samples = children.iter().filter_map(|child| self.count(*child)).collect();
+                self.events.push_back(Event::Measured { samples });
             }
             Action::ExitTemplate { generation } => {
                 let generation = *generation;
@@ -458,19 +513,33 @@ impl World {
         }
     }
 
-    /// From now on this goes wrong in a generation that is there.
-    pub(super) fn change_fault(&mut self, generation: Generation, fault: Fault) {
-        if let Some(plan) = self.plans.get_mut(&generation) {
-            plan.fault = fault;
-            self.changed.insert(generation);
+    /// Whoever is measured has served something since the last time.
+    fn count(&mut self, child: ChildId) -> Option<(ChildId, Sample)> {
+        let generation = self.processes.get(&child)?.generation;
+        if self.fault(generation) == Fault::CrashesLater {
+            self.kill(child);
+            return None;
         }
+        let failures = if self.fault(generation) == Fault::Errors { 5 } else { 0 };
+        let traffic = self.traffic;
+        let process = self.processes.get_mut(&child)?;
+        if traffic {
+            let more = Sample { requests: 10, failures, timed: 10, spent_us: 1_000 };
+            process.counted = process.counted + more;
+        }
+        Some((child, process.counted))
     }
 
-    /// What was made to go wrong later goes well again.
-    pub(super) fn heal(&mut self) {
-        for generation in std::mem::take(&mut self.changed) {
-            self.change_fault(generation, Fault::None);
-        }
+    /// Nothing goes wrong any more.
+    pub(super) fn heal_all(&mut self) {
+        self.plan.fault = Fault::None;
+        self.plans.values_mut().for_each(|plan| plan.fault = Fault::None);
+    }
+
+    /// Generations whose template stays for more than a rollback.
+    pub(super) fn busy_templates(&self) -> Vec<Generation> {
+        let busy = |it: &Generation| !self.core.is_parked(*it);
+        self.templates.iter().copied().filter(busy).collect()
     }
 
     /// From here on this goes wrong in a generation.
@@ -501,9 +570,10 @@ impl World {
                     slab: Formats { oldest: slab_format(), newest: slab_format() },
                     task: formats,
                     release: "r".into(),
-                    settings: plan.settings,
+                    settings: plan.settings.clone(),
                     listeners: Vec::new(),
                     hooks: plan.hooks,
+                    health: plan.settings.health.is_some(),
                     places: None,
                 });
                 self.events.push_back(Event::Hello { generation, hello });
@@ -539,8 +609,9 @@ impl World {
             Kind::TaskWorker => BTreeSet::new(),
         };
         let (serving, draining) = (false, false);
-        let stuck = None;
-        let process = Process { generation, kind, worker_id, serving, draining, stuck, doors };
+        let (stuck, counted) = (None, Sample::default());
+        let process =
+            Process { generation, kind, worker_id, serving, draining, counted, stuck, doors };
         self.processes.insert(child, process);
         self.events.push_back(Event::Forked { child, pid: i32::try_from(child).unwrap() + 100 });
         let fails = match fault {
