@@ -34,6 +34,14 @@ pub(crate) enum Fault {
     SlowStart(Duration),
     /// A worker aborts on receiving its Nth request.
     CrashAfter(u64),
+    /// A worker aborts when it has been ready for so long.
+    CrashAfterReady(Duration),
+    /// The health check fails.
+    Unhealthy,
+    /// So many of a hundred requests are answered with 500.
+    Errors(u64),
+    /// Each request takes so much longer.
+    Slow(Duration),
     /// Each request leaves so many megabytes behind for ever.
     Leak(u64),
 }
@@ -73,19 +81,46 @@ impl Fault {
         }
     }
 
-    /// Called with the number of requests that this worker has received, this one included.
-    pub(crate) fn in_request(self, received: u64) {
-        if let Fault::CrashAfter(limit) = self
-            && received >= limit
-        {
-            eprintln!("fault: crash_after={limit}");
-            std::process::abort();
+    /// Called in every worker that is about to be ready.
+    pub(crate) fn when_ready(self) {
+        if let Fault::CrashAfterReady(time) = self {
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                eprintln!("fault: {self}");
+                std::process::abort();
+            });
         }
-        if let Fault::Leak(megabytes) = self {
-            let size = usize::try_from(megabytes << 20).unwrap_or(0);
-            // Written to: memory that nobody has touched takes no room.
-            std::mem::forget(vec![1_u8; size]);
+    }
+
+    /// Called when somebody asks for the worker's health.
+    pub(crate) fn in_health(self) -> Result<(), String> {
+        match self {
+            Fault::Unhealthy => Err(format!("fault: {self}")),
+            _ => Ok(()),
         }
+    }
+
+    /// Called with the number of requests that this worker has received, this one included. An error
+    /// is the answer.
+    pub(crate) async fn in_request(self, received: u64) -> Result<(), String> {
+        match self {
+            Fault::CrashAfter(limit) if received >= limit => {
+                eprintln!("fault: {self}");
+                std::process::abort();
+            }
+            Fault::Leak(megabytes) => {
+                let size = usize::try_from(megabytes << 20).unwrap_or(0);
+                // Written to: memory that nobody has touched takes no room.
+                std::mem::forget(vec![1_u8; size]);
+            }
+            Fault::Slow(time) => tokio::time::sleep(time).await,
+            // Evenly: 25 is every fourth one.
+            Fault::Errors(percent) if received * percent / 100 > (received - 1) * percent / 100 => {
+                return Err(format!("fault: {self}"));
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -101,6 +136,10 @@ impl fmt::Display for Fault {
             Fault::HangInWorkerStart => out.write_str("hang_in_worker_start"),
             Fault::SlowStart(time) => write!(out, "slow_start={}", time.as_millis()),
             Fault::CrashAfter(requests) => write!(out, "crash_after={requests}"),
+            Fault::CrashAfterReady(time) => write!(out, "crash_after_ready={}", time.as_millis()),
+            Fault::Unhealthy => out.write_str("unhealthy"),
+            Fault::Errors(percent) => write!(out, "errors={percent}"),
+            Fault::Slow(time) => write!(out, "slow={}", time.as_millis()),
             Fault::Leak(megabytes) => write!(out, "leak={megabytes}"),
         }
     }
@@ -124,11 +163,18 @@ impl FromStr for Fault {
             ("hang_in_worker_start", None) => Ok(Fault::HangInWorkerStart),
             ("slow_start", Some(ms)) => Ok(Fault::SlowStart(Duration::from_millis(ms))),
             ("crash_after", Some(requests)) => Ok(Fault::CrashAfter(requests)),
+            ("crash_after_ready", Some(ms)) => {
+                Ok(Fault::CrashAfterReady(Duration::from_millis(ms)))
+            }
+            ("unhealthy", None) => Ok(Fault::Unhealthy),
+            ("errors", Some(percent @ 0..=100)) => Ok(Fault::Errors(percent)),
+            ("slow", Some(ms)) => Ok(Fault::Slow(Duration::from_millis(ms))),
             ("leak", Some(megabytes)) => Ok(Fault::Leak(megabytes)),
             _ => Err(format!(
                 "no fault is called {text:?}; there are none, exit_at_start, panic_in_preload, \
                  thread_in_preload, panic_in_worker_start, hang_in_worker_start, slow_preload=MS, \
-                 slow_start=MS, crash_after=REQUESTS and leak=MB"
+                 slow_start=MS, crash_after=REQUESTS, crash_after_ready=MS, unhealthy, \
+                 errors=PERCENT, slow=MS and leak=MB"
             )),
         }
     }

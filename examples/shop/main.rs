@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     Server::new("shop")
         .app::<App>()
         .default_setting("server.task_worker_num", 2)
+        .default_setting("server.health", "/health")
         .default_setting("listen.web.address", "127.0.0.1:9501")
         .default_setting("listen.till.address", "127.0.0.1:9502")
         .release(|boot| boot.app::<App>().release.clone())

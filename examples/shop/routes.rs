@@ -39,15 +39,30 @@ pub(crate) fn all(shop: &Arc<Shop>) -> Router {
         // The server's own limit of a body counts, whatever axum's is.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(shop.clone(), count_and_mark))
+        // Not counted: the server asks, too.
+        .route("/health", get(health))
         .with_state(shop.clone())
 }
 
 /// Around every request: counts it, and puts on the response who answered.
 async fn count_and_mark(State(shop): State<Arc<Shop>>, request: Request, next: Next) -> Response {
-    shop.receive();
-    let mut response = next.run(request).await;
+    let mut response = match shop.receive().await {
+        Ok(()) => next.run(request).await,
+        Err(fault) => refuse(StatusCode::INTERNAL_SERVER_ERROR, fault).await,
+    };
     shop.mark(response.headers_mut());
     response
+}
+
+/// Whether orders can be taken: 204, or 503 and why not.
+async fn health(State(shop): State<Arc<Shop>>) -> Response {
+    if let Err(fault) = shop.app.fault.in_health() {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, fault).await;
+    }
+    match shop.ledger.find(0).await {
+        Ok(_) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, error).await,
+    }
 }
 
 async fn hello(State(shop): State<Arc<Shop>>) -> String {

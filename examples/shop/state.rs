@@ -45,6 +45,7 @@ impl Shop {
         let ledger = Ledger::open(&worker.base_dir().join(&app.ledger))?;
         let marks = marks(&worker, &app)?;
         if !worker.is_task_worker() {
+            app.fault.when_ready();
             orders::mind_the_dead(&worker, &ledger);
         }
         Ok(Self {
@@ -57,10 +58,11 @@ impl Shop {
         })
     }
 
-    /// Counts a request, which is where a worker with `crash_after` crashes.
-    pub(crate) fn receive(&self) {
+    /// Counts a request, which is where most of what can go wrong on purpose does. An error is the
+    /// answer.
+    pub(crate) async fn receive(&self) -> Result<(), String> {
         let received = self.received.fetch_add(1, Ordering::Relaxed) + 1;
-        self.app.fault.in_request(received);
+        self.app.fault.in_request(received).await
     }
 
     /// Who answers, for the answers that the server gives in the shop's place.

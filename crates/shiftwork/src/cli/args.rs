@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use shiftwork_supervisor::core::event::{Scope, Until};
 use shiftwork_supervisor::core::scale::{Count, Wish};
 
-use super::Scale;
 use super::scale::count;
+use super::{Rollback, Scale};
 
 const HELP: &str = "\
 Exit status:
@@ -57,6 +57,8 @@ pub enum Command {
     },
     /// Replace code and settings.
     Reload(Reload),
+    /// Go back to the release before.
+    Rollback(Rollback),
     /// Have more or fewer workers and task workers.
     Scale(Scale),
     /// Stop the server.
@@ -169,6 +171,18 @@ enum Verb {
         #[arg(long)]
         wait: bool,
         /// Wait no longer than this, as 90s; the upgrade goes on
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Go back to the release before, whose template is kept (server.keep_releases), and wait until it
+    /// serves; nothing that is in hand is lost
+    Rollback {
+        /// Return when the generation that is left is gone, too
+        #[arg(long)]
+        wait: bool,
+        /// Wait no longer than this, as 90s; the rollback goes on
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         timeout: Option<Duration>,
         #[command(flatten)]
@@ -291,6 +305,9 @@ fn understand(verb: Option<Verb>, daemonize: bool) -> Option<(Command, Common)> 
         Some(Verb::Upgrade { until, wait, timeout, common }) => {
             let (until, scope) = (until.or(wait), Scope::All);
             (Command::Reload(Reload { scope, upgrade: true, until, timeout }), common)
+        }
+        Some(Verb::Rollback { wait, timeout, common }) => {
+            (Command::Rollback(Rollback { wait, timeout }), common)
         }
         Some(Verb::Scale { workers, task_workers, timeout, common }) => {
             let wish = Wish { workers, task_workers };

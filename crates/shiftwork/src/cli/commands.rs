@@ -151,22 +151,27 @@ pub(super) fn reload(application: &Application<'_>, cli: &Cli, reload: &Reload) 
 }
 
 fn status_of(outcome: &Outcome) -> u8 {
-    if outcome.outcome == Verdict::Committed { exit::OK } else { exit::FAILED }
+    if is_good(outcome) { exit::OK } else { exit::FAILED }
+}
+
+/// Whether that has come of it that was waited for.
+fn is_good(outcome: &Outcome) -> bool {
+    matches!(outcome.outcome, Verdict::Committed | Verdict::Replaced)
 }
 
 /// Says what a reload came to: good news on stdout, bad news on stderr with the new code's own
 /// words before it.
 fn tell(outcome: &Outcome, until: Until) -> u8 {
-    if outcome.outcome != Verdict::Committed && !outcome.output.is_empty() {
+    if !is_good(outcome) && !outcome.output.is_empty() {
         output::warn(outcome.output.trim_end_matches('\n'));
     }
     for warning in &outcome.warnings {
         output::warn(&format!("warning: {warning}"));
     }
     let sentence = sentence(outcome, until);
-    match outcome.outcome {
-        Verdict::Committed => output::say(&sentence),
-        _ => output::warn(&sentence),
+    match is_good(outcome) {
+        true => output::say(&sentence),
+        false => output::warn(&sentence),
     }
     status_of(outcome)
 }
@@ -185,6 +190,9 @@ fn sentence(outcome: &Outcome, until: Until) -> String {
                 Until::Drained => "is committed and the old one gone",
             };
             format!("generation {generation} {reached} after {duration_ms} ms")
+        }
+        Verdict::Replaced => {
+            format!("generation {generation} serves after {duration_ms} ms, and is observed")
         }
         Verdict::RolledBack => format!("reload rolled back, {goes_on}: {reason}"),
         Verdict::Aborted => format!("reload aborted, {goes_on}: {reason}"),

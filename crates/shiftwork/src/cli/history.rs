@@ -128,6 +128,7 @@ fn generations(entry: &Entry) -> String {
 fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Committed => "committed",
+        Verdict::Replaced => "replaced",
         Verdict::RolledBack => "rolled back",
         Verdict::Aborted => "aborted",
     }

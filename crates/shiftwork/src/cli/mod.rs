@@ -14,6 +14,7 @@ mod machine;
 mod origin;
 mod output;
 mod progress;
+mod rollback;
 mod scale;
 mod status;
 
@@ -31,6 +32,7 @@ use crate::settings::{Inputs, Problem, Settings, SettingsErrors, load, place_pro
 
 pub use args::{Cli, Command, Reload, Stop};
 pub use locate::{locate, read_snapshot};
+pub use rollback::Rollback;
 pub use scale::Scale;
 
 /// Exit statuses, the same for every command.
@@ -160,6 +162,7 @@ pub fn play(application: &Application<'_>, arguments: impl IntoIterator<Item = O
         },
         Command::Check => check::check(application, &cli),
         Command::Reload(reload) => commands::reload(application, &cli, reload),
+        Command::Rollback(rollback) => rollback::rollback(application, &cli, rollback),
         Command::Scale(scale) => scale::scale(application, &cli, scale),
         Command::Stop(stop) => commands::stop(application, &cli, stop),
         Command::Status => status::status(application, &cli),

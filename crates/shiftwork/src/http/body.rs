@@ -35,6 +35,11 @@ impl RequestBody {
         let incoming = Some(Limited::new(incoming, limit));
         RequestBody { incoming, guard, is_held_back: held_back }
     }
+
+    /// Of a request that came over no connection.
+    pub(super) fn none() -> Self {
+        RequestBody { incoming: None, guard: BodyGuard::none(), is_held_back: false }
+    }
 }
 
 impl Drop for RequestBody {
@@ -97,7 +102,7 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(SizeHint::new, Body::size_hint)
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -5,6 +5,7 @@
 //! the bytes that it has read too far.
 
 mod body;
+mod check;
 mod driver;
 mod handler;
 mod io;
@@ -18,6 +19,7 @@ mod refuse;
 mod tests;
 
 pub use body::{RequestBody, ResponseBody};
+pub use check::check;
 pub use driver::serve;
 pub use handler::HttpService;
 pub use limits::{HttpLimits, MAX_UNREAD};

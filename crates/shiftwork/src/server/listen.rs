@@ -269,6 +269,10 @@ pub(crate) trait ServeHttp: Send + Sync {
         conn: Arc<Conn>,
         limits: HttpLimits,
     ) -> Boxed<Outcome>;
+
+    /// Answers one request of this process's own, for a path; an error tells what was wrong with the
+    /// answer.
+    fn check(&self, path: String) -> Boxed<Result<(), String>>;
 }
 
 struct Service<V>(V);
@@ -282,5 +286,9 @@ impl<V: HttpService + Sync> ServeHttp for Service<V> {
         limits: HttpLimits,
     ) -> Boxed<Outcome> {
         Box::pin(http::serve(stream, unread, conn, self.0.clone(), limits))
+    }
+
+    fn check(&self, path: String) -> Boxed<Result<(), String>> {
+        Box::pin(http::check(self.0.clone(), path))
     }
 }

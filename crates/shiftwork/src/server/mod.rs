@@ -13,7 +13,7 @@ pub use listen::{Http, Listener, Tcp};
 
 pub(crate) use app::{AnyApp, App};
 pub(crate) use boot::read_app;
-pub(crate) use callbacks::Callbacks;
+pub(crate) use callbacks::{Boxed, Callbacks};
 pub(crate) use listen::{Serving, WebSockets};
 pub(crate) use load::environment;
 
@@ -314,6 +314,41 @@ impl<P: Send + Sync + 'static, S: Send + Sync + 'static> Server<P, S> {
     {
         self.callbacks.exit = Some(Box::new(move |worker, state| Box::pin(exit(worker, state))));
         self
+    }
+
+    /// Whether a worker is fit to serve: asked of the first worker of every generation when it is ready,
+    /// before any of them serves, and again, `server.health_tries` times in all, if it is an error, a
+    /// panic, or no answer within `server.health_timeout`. A reload whose new code does not become
+    /// healthy is aborted, and the old generation serves on; a start fails. If `server.health` names
+    /// a path as well, both have to be well.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use shiftwork::{BoxError, Worker};
+    /// # struct Database;
+    /// # impl Database { async fn ping(&self) -> Result<(), BoxError> { Ok(()) } }
+    /// let server = shiftwork::Server::new("hello")
+    ///     .on_worker_start(async |_, _| Ok(Database))
+    ///     .health(|_: Worker, database: Arc<Database>| async move { database.ping().await });
+    /// # let _ = server;
+    /// ```
+    #[must_use]
+    pub fn health<F, R>(mut self, check: F) -> Self
+    where
+        F: Fn(Worker, Arc<S>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.callbacks.health = Some(Box::new(move |worker, state| Box::pin(check(worker, state))));
+        self
+    }
+
+    /// The listener that answers for the health of a worker: the one of that name, or the first, if it
+    /// speaks HTTP.
+    pub(crate) fn health_listener(&self, name: Option<&str>) -> Option<&str> {
+        let speaks_http = |it: &&(String, Listener<S>)| it.1.protocol() == listen::Protocol::Http;
+        let mut listeners = self.listeners.iter().filter(speaks_http);
+        let found = listeners.find(|(known, _)| name.is_none_or(|name| name == known));
+        found.map(|(known, _)| known.as_str())
     }
 
     /// Serves an address: `[listen.NAME] address = "IP:PORT"` or `"unix:/path"`, with an [`Http`]

@@ -11,7 +11,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::conn::{Drain, Registry};
 use crate::hand_over::{Receiver, Sender};
-use crate::server::Server;
 
 use super::accept::Closing;
 use super::adopt::adopt;
@@ -111,7 +110,8 @@ where
     }
 
     fn open_doors(&mut self, state: &Arc<S>) -> std::io::Result<Open> {
-        let server: &'static Server<P, S> = self.server;
+        let _ = self.serving(state);
+        let listeners = self.serving.take().unwrap_or_default();
         let send = self.gifts.hand_over_send.take();
         let receive = self.gifts.hand_over_receive.take();
         let (Some(send), Some(receive)) = (send, receive) else {
@@ -122,11 +122,7 @@ where
         let (sender, task) = Sender::counting(send, self.begin.hand_over_format, counters);
         let service = Arc::new(Service {
             registry,
-            listeners: server
-                .listeners
-                .iter()
-                .map(|(name, listener)| (name.clone(), listener.serving(state)))
-                .collect(),
+            listeners,
             http: self.http_limits(),
             stream: self.stream_limits(),
             sender,

@@ -8,6 +8,7 @@ mod background;
 mod connection;
 mod doors;
 mod drain;
+mod health;
 mod life;
 mod line;
 mod process;

@@ -1,5 +1,6 @@
 //! A worker's process, from the fork to its exit status.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::HttpLimits;
-use crate::server::{AnyApp, Server};
+use crate::server::{AnyApp, Server, Serving};
 use crate::session::StreamLimits;
 use crate::settings::Settings;
 
@@ -166,6 +167,8 @@ pub(super) struct Running<P: 'static, S: 'static> {
     pub(super) life: Life,
     /// Which slots are this worker's, if that has changed since it was forked.
     pub(super) slots: Option<Vec<u32>>,
+    /// What connections are served with, once that was made.
+    pub(super) serving: Option<HashMap<String, Serving>>,
     log: Option<OwnedFd>,
 }
 
@@ -208,7 +211,7 @@ where
         });
         let log = gifts.log.take();
         let life = Life::Waiting;
-        let slots = None;
+        let (slots, serving) = (None, None);
         Ok(Self {
             server,
             settings,
@@ -221,6 +224,7 @@ where
             voice,
             life,
             slots,
+            serving,
             log,
         })
     }
@@ -241,7 +245,7 @@ where
             tracing::error!("cannot take the log: {error}");
         }
         self.voice.say(FromWorker::Ready);
-        if !self.wait_for_serve().await {
+        if !self.wait_for_serve(&state).await {
             return 0;
         }
         match self.begin.kind {
@@ -293,10 +297,11 @@ where
     }
 
     /// Whether this process is to serve; false: it is to leave.
-    async fn wait_for_serve(&mut self) -> bool {
+    async fn wait_for_serve(&mut self, state: &Arc<S>) -> bool {
         loop {
             match self.line.next().await {
                 None => return false,
+                Some((ToWorker::Probe { attempt }, _)) => self.check_health(attempt, state),
                 Some((message, fds)) => match self.heard(message, fds) {
                     None => return false,
                     Some(()) if self.life == Life::Serving => return true,
@@ -351,7 +356,8 @@ where
                 self.worker.inner().asks.repeat();
             }
             ToWorker::Answer { ticket, json } => self.worker.inner().asks.answered(ticket, json),
-            ToWorker::Give(_) | ToWorker::Begin(_) => {}
+            // Asked only of those that do not serve yet.
+            ToWorker::Probe { .. } | ToWorker::Give(_) | ToWorker::Begin(_) => {}
         }
         Some(())
     }
@@ -387,7 +393,7 @@ where
     }
 }
 
-fn panic_text(error: tokio::task::JoinError) -> String {
+pub(super) fn panic_text(error: tokio::task::JoinError) -> String {
     let Ok(panic) = error.try_into_panic() else { return String::new() };
     let text = panic
         .downcast_ref::<&str>()

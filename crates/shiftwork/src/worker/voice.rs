@@ -28,6 +28,11 @@ impl Voice {
         let _ = self.sender.send(message);
     }
 
+    /// Answers a question, which another manager would not have asked.
+    pub(super) fn answer(&self, message: FromWorker) {
+        let _ = self.sender.send(message);
+    }
+
     /// Says it all once more.
     pub(super) fn repeat(&self) {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);

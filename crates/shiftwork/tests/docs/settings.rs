@@ -106,6 +106,7 @@ fn changed<T: Serialize + DeserializeOwned + PartialEq>(from: &T, key: &str, val
         Some(Value::from("7s")),
         Some(Value::from("shared")),
         Some(Value::from("trace")),
+        Some(Value::from("commit")),
         Some(Value::from("/elsewhere")),
     ];
     for candidate in candidates.into_iter().flatten() {

@@ -10,7 +10,7 @@ use crate::protocol::template::Kind;
 use super::child::{Child, Purpose};
 use super::event::{Action, Generation, Millis, Scope, Ticket, Until};
 use super::forks::Respawn;
-use super::outcome::Verdict;
+use super::outcome::{ASKED_BACK, Verdict};
 use super::parked::Pair;
 use super::reload::{Request, Run, Waiter};
 use super::{Core, Phase};
@@ -67,7 +67,7 @@ impl Core {
             run.waiters.extend(observation.run.waiters);
             run.told.extend(observation.run.told);
         }
-        run.failure = "a rollback was asked for".into();
+        run.failure = ASKED_BACK.into();
         if let Some(to) = self.newest_parked() {
             self.begin_return(run, to);
         }

@@ -17,6 +17,9 @@ pub enum Verdict {
     Aborted,
 }
 
+/// The reason of a rollback by hand.
+pub const ASKED_BACK: &str = "a rollback was asked for";
+
 /// How many processes there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {

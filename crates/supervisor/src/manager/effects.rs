@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use shiftwork_sys::{fd, signal};
 
 use crate::core::event::{Action, ChildId, Event, Generation, Scope, Ticket};
-use crate::core::outcome::{Outcome, Verdict};
+use crate::core::outcome::{ASKED_BACK, Outcome, Verdict};
 use crate::protocol::master::FromManager;
 use crate::protocol::template::ToTemplate;
 use crate::protocol::worker::{Resource, ToWorker};
@@ -200,6 +200,9 @@ fn log_outcome(outcome: &Outcome) {
             tracing::info!(
                 "generation {generation} serves after {duration_ms} ms, and is observed"
             );
+        }
+        Verdict::RolledBack if reason == ASKED_BACK => {
+            tracing::warn!("generation {generation} serves again after {duration_ms} ms");
         }
         Verdict::RolledBack => {
             tracing::error!("rolled back, generation {generation} serves: {reason}");

@@ -28,7 +28,11 @@ pub(crate) struct Status {
     pub(crate) uptime_ms: u64,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) releases: Vec<Release>,
+    /// All but those below.
     pub(crate) processes: Vec<Process>,
+    /// Templates of earlier releases, kept for a rollback: idle, and no part of what serves.
+    #[serde(skip)]
+    pub(crate) parked: Vec<Process>,
     pub(crate) totals: Value,
 }
 
@@ -409,8 +413,10 @@ impl Shop {
     fn try_status(&self) -> Option<Status> {
         let ended = self.site.run(&["status", "--json"]);
         (ended.code == 0).then(|| {
-            serde_json::from_str(&ended.stdout)
-                .unwrap_or_else(|error| panic!("{error} in the status: {}", ended.stdout))
+            let mut status: Status = serde_json::from_str(&ended.stdout)
+                .unwrap_or_else(|error| panic!("{error} in the status: {}", ended.stdout));
+            status.parked = status.processes.extract_if(.., |it| it.state == "parked").collect();
+            status
         })
     }
 
