@@ -121,7 +121,7 @@ fn while_a_template_loads() {
 
 #[test]
 fn while_new_workers_start() {
-    killed_in_a_reload("hang_in_worker_start", |status| status.pids("worker", 2).len() == 2);
+    killed_in_a_reload("hang_in_worker_start", |status| !status.pids("worker", 2).is_empty());
 }
 
 #[test]

@@ -145,6 +145,8 @@ pub fn resume(file: OwnedFd, again: bool, set_level: impl FnOnce(LogLevel)) -> E
             return ExitCode::from(1);
         }
     };
+    // This one goes on: there is no way back any more, and the old program is let go.
+    drop(serde_json::from_slice::<Envelope>(&text).map(|it| it.back.take()));
     set_level(master.seed.log_level);
     identity::become_role(&master.seed.name, "master", None, None);
     process::set_title(&format!("{}: master", master.seed.name));
