@@ -91,6 +91,11 @@ impl Core {
         self.workers.is_some() && self.settings_of(generation).is_some_and(|it| it.has_canary())
     }
 
+    /// Whether this generation is about to.
+    pub(super) fn is_proving(&self, generation: Generation) -> bool {
+        matches!(&self.phase, Phase::Proving(it) if it.run.generation == generation)
+    }
+
     pub(super) fn begin_proving(&mut self, run: Run) {
         let generation = run.generation;
         self.phase = Phase::Proving(Proving { run, stage: Stage::Forking });
