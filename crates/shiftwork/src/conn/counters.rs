@@ -117,7 +117,7 @@ impl Counters {
             (Work::Request(..), 4) => counts.add_client_errors(1),
             (Work::Request(..), 5..) => counts.add_failures(1),
             // Cut, or left by its client with nobody to finish it.
-            (Work::Request(..), 0) => {}
+            (Work::Request(..), 0) | (Work::Answer, _) => {}
         }
         counts.add_requests(1);
         if row.one_fewer_in_flight() == 1 {
@@ -150,6 +150,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::conn::{Peer, Protocol, Registry};
+    use crate::session::Call;
 
     const PEER: Peer = Peer::Unix { uid: 0, pid: 0 };
 
@@ -168,9 +169,13 @@ mod tests {
         // Cut before its answer; the one before must not lend it its class.
         conn.begin(get());
         conn.end();
-        conn.begin(Work::Handler("message"));
+        conn.begin(Work::Handler(Call::Message));
         conn.end();
         conn.handler_failed();
+        // A connection that comes over asks for nothing.
+        conn.begin(Work::Handler(Call::Resume));
+        assert_eq!(slab.row(3).in_flight(), 0);
+        conn.end();
         let row = slab.row(3);
         let sums = row.counts.read();
         assert_eq!((row.in_flight(), row.oldest_ms(), row.connections()), (0, 0, 1));
@@ -190,7 +195,7 @@ mod tests {
                 scope.spawn(|| {
                     let conn = registry.open(Protocol::Tcp, PEER, Duration::ZERO);
                     for _ in 0..10_000 {
-                        conn.begin(Work::Handler("message"));
+                        conn.begin(Work::Handler(Call::Message));
                         conn.end();
                     }
                 });

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use super::counters::{Counters, class_of};
 use super::orders::Orders;
 use super::registry::Shared;
-use crate::session::{self, Peer};
+use crate::session::{self, Call, Peer};
 
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,6 +24,16 @@ pub enum Protocol {
     WebSocket = 1,
     /// Raw TCP, in lines or bytes.
     Tcp = 2,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Http1 => "HTTP",
+            Protocol::WebSocket => "WebSocket",
+            Protocol::Tcp => "raw TCP",
+        })
+    }
 }
 
 /// What a connection is doing.
@@ -43,8 +53,18 @@ pub enum Phase {
 pub enum Work {
     /// An HTTP request.
     Request(Method, Uri),
-    /// A handler of another protocol (`"open"`, `"message"`, `"close"`).
-    Handler(&'static str),
+    /// A handler of another protocol.
+    Handler(Call),
+    /// An answer that was given, and that the client has not taken yet.
+    Answer,
+}
+
+impl Work {
+    /// Whether the client has asked for it. What a hand-over brings with it is no request: else
+    /// workers with `max_request` would wear each other out.
+    fn is_request(&self) -> bool {
+        !matches!(self, Work::Handler(Call::Resume))
+    }
 }
 
 impl fmt::Display for Work {
@@ -52,7 +72,8 @@ impl fmt::Display for Work {
         match self {
             // Without the query, which may hold what does not belong into a log.
             Work::Request(method, uri) => write!(f, "{method} {}", uri.path()),
-            Work::Handler(name) => f.write_str(name),
+            Work::Handler(call) => call.fmt(f),
+            Work::Answer => f.write_str("an answer that its client has not taken"),
         }
     }
 }
@@ -64,10 +85,22 @@ pub struct Cut {
     pub id: u64,
     /// Whose it was.
     pub peer: Peer,
+    /// The listener that it came by, if that was told.
+    pub listener: Option<Arc<str>>,
     /// What it was; displays as `POST /orders`.
     pub work: Work,
     /// How long it had been in hand.
     pub age: Duration,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", self.work, self.peer)?;
+        if let Some(listener) = &self.listener {
+            write!(f, " on listener {listener}")?;
+        }
+        write!(f, ", in hand for {} ms", self.age.as_millis())
+    }
 }
 
 /// One connection of a worker: what it does, and the orders for its driver.
@@ -277,7 +310,9 @@ impl Conn {
 
     /// A request, or the handler of a message, begins.
     pub fn begin(&self, work: Work) {
-        self.counters.begun();
+        if work.is_request() {
+            self.counters.begun();
+        }
         self.answer.store(0, Relaxed);
         let mut slot = lock(&self.work);
         // An expiry that came too late for the request before must not hit this one.
@@ -293,7 +328,9 @@ impl Conn {
     pub fn end(&self) {
         let done = lock(&self.work).take();
         self.set_phase(Phase::Idle);
-        if let Some((work, since)) = done {
+        if let Some((work, since)) = done
+            && work.is_request()
+        {
             self.counters.over(&work, self.answer.load(Relaxed), since.elapsed());
         }
     }
@@ -331,13 +368,18 @@ impl Conn {
         Some(*since)
     }
 
+    /// What is in hand, in words for the log.
+    pub(super) fn in_hand(&self) -> Option<Cut> {
+        let (work, age) = match self.work() {
+            Some((work, since)) => (work, since.elapsed()),
+            None if self.has_unsent() => (Work::Answer, self.quiet_for()),
+            None => return None,
+        };
+        Some(Cut { id: self.id, peer: self.peer, listener: self.listener.clone(), work, age })
+    }
+
     pub(super) fn cut(&self) -> Option<Cut> {
-        let cut = self.work().map(|(work, since)| Cut {
-            id: self.id,
-            peer: self.peer,
-            work,
-            age: since.elapsed(),
-        });
+        let cut = self.in_hand();
         self.order(Orders::CUT);
         cut
     }
@@ -358,8 +400,8 @@ impl session::Control for Conn {
         Conn::register(self, waker);
     }
 
-    fn begin(&self, what: &'static str) {
-        Conn::begin(self, Work::Handler(what));
+    fn begin(&self, call: Call) {
+        Conn::begin(self, Work::Handler(call));
     }
 
     fn end(&self) {

@@ -225,16 +225,7 @@ impl Registry {
 
     /// What is in hand, oldest first: for the log.
     pub fn in_hand_list(&self) -> Vec<Cut> {
-        let now = Instant::now();
-        let mut list: Vec<Cut> = self
-            .all()
-            .iter()
-            .filter_map(|conn| {
-                let (work, since) = conn.work()?;
-                let age = now.saturating_duration_since(since);
-                Some(Cut { id: conn.id(), peer: conn.peer(), work, age })
-            })
-            .collect();
+        let mut list: Vec<Cut> = self.all().iter().filter_map(|conn| conn.in_hand()).collect();
         list.sort_by_key(|cut| std::cmp::Reverse(cut.age));
         list
     }

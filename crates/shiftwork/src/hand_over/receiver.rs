@@ -28,6 +28,8 @@ pub struct Adopted {
 pub struct Receiver {
     queue: AsyncFd<Channel>,
     buffer: Vec<u8>,
+    /// Packets do not arrive whole: this process has no room for their descriptors. Said once.
+    starved: bool,
 }
 
 impl Receiver {
@@ -39,7 +41,7 @@ impl Receiver {
         // Its successor is unsafe, for types whose descriptor changes; a Channel's never does.
         #[expect(deprecated)]
         let queue = AsyncFd::with_interest(queue, Interest::READABLE)?;
-        Ok(Receiver { queue, buffer: vec![0; LONGEST_PACKET] })
+        Ok(Receiver { queue, buffer: vec![0; LONGEST_PACKET], starved: false })
     }
 
     /// Adopts until `stop` resolves, that is until this worker drains: from then on nothing is taken
@@ -74,30 +76,64 @@ impl Receiver {
     /// `UnexpectedEof` when the queue is gone: the server has ended.
     pub async fn next(&mut self) -> io::Result<Vec<Adopted>> {
         loop {
-            let mut ready = self.queue.readable().await?;
+            self.something().await?;
             // No await between taking a packet and returning it.
-            match ready.try_io(|queue| queue.get_ref().recv(&mut self.buffer)) {
-                Err(_would_block) => {}
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Err(error),
-                Ok(Ok(packet)) if packet.len == 0 && packet.fds.is_empty() => {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                Ok(Ok(packet)) => return Ok(adopt(&self.buffer, packet)),
+            if let Some(adopted) = self.take()? {
+                return Ok(adopted);
             }
         }
     }
+
+    /// Resolves when something may be in the queue, and takes nothing from it.
+    ///
+    /// # Errors
+    /// When there is no runtime any more.
+    pub async fn something(&self) -> io::Result<()> {
+        self.queue.readable().await?.retain_ready();
+        Ok(())
+    }
+
+    /// As [`next`](Receiver::next), without waiting: None if nothing is in the queue, or another
+    /// worker was faster.
+    ///
+    /// # Errors
+    /// As [`next`](Receiver::next).
+    pub fn take(&mut self) -> io::Result<Option<Vec<Adopted>>> {
+        match self.queue.try_io(Interest::READABLE, |queue| queue.recv(&mut self.buffer)) {
+            Ok(packet) if packet.len == 0 && packet.fds.is_empty() => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            Ok(packet) => {
+                self.note_room(&packet);
+                Ok(Some(adopt(&self.buffer, packet)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the last packet did not arrive whole, for want of descriptors. What was missing goes to
+    /// whoever takes it next, so it is wise to wait a little.
+    pub fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    fn note_room(&mut self, packet: &Received) {
+        if packet.truncated && !self.starved {
+            tracing::error!("no descriptors for connections that are handed over; others get them");
+        }
+        self.starved = packet.truncated;
+    }
 }
 
-/// Takes up the connections of one packet. What cannot be read is closed and logged: it cannot be
-/// read a second time either.
+/// Takes up the connections of one packet, and acknowledges them before anything is read from them.
+/// What cannot be read is closed and logged: it cannot be read a second time either.
 fn adopt(buffer: &[u8], packet: Received) -> Vec<Adopted> {
     let mut fds = packet.fds.into_iter();
     let bytes = &buffer[..packet.len.min(buffer.len())];
-    let Some(ack) = fds.next() else {
-        tracing::error!("a hand-over packet without descriptors");
-        return Vec::new();
-    };
+    // Nothing arrived, nothing is acknowledged: its sender tries again.
+    let Some(ack) = fds.next() else { return Vec::new() };
     let passports = match read(bytes, &mut fds) {
         Ok(passports) => passports,
         Err(error) => {
@@ -107,15 +143,14 @@ fn adopt(buffer: &[u8], packet: Received) -> Vec<Adopted> {
             return Vec::new();
         }
     };
-    let (sent, arrived) = (passports.len(), fds.len());
-    if sent != arrived || packet.truncated {
-        // This process has no room for so many descriptors. What did not arrive is not
-        // acknowledged, so its sender tries again.
-        tracing::error!(sent, arrived, "a hand-over packet did not arrive whole");
-    }
-    acknowledge(ack, 0..sent.min(arrived));
-    let pairs = passports.into_iter().zip(fds);
-    pairs.filter_map(|(passport, socket)| take_up(passport, socket)).collect()
+    // What did not arrive, or cannot be taken up here, is not acknowledged: its sender tries again.
+    let arrived = passports.into_iter().zip(fds).enumerate();
+    let taken = arrived.filter_map(|(index, (passport, socket))| {
+        Some((index, take_up(passport, socket)?))
+    });
+    let (indices, adopted): (Vec<usize>, Vec<Adopted>) = taken.unzip();
+    acknowledge(ack, indices);
+    adopted
 }
 
 fn read(
@@ -139,10 +174,11 @@ fn take_up(passport: Passport, socket: OwnedFd) -> Option<Adopted> {
     }
 }
 
-/// Tells the sender what we have, before anything is read from it. The sender may have gone, with
-/// the packet left in the queue: then nobody needs to know.
-fn acknowledge(ack: OwnedFd, connections: std::ops::Range<usize>) {
-    let indices: Vec<u8> = connections.take(BATCH).filter_map(|it| u8::try_from(it).ok()).collect();
+/// Tells the sender what we have. The sender may have gone, with the packet left in the queue: then
+/// nobody needs to know.
+fn acknowledge(ack: OwnedFd, connections: impl IntoIterator<Item = usize>) {
+    let indices = connections.into_iter().take(BATCH);
+    let indices: Vec<u8> = indices.filter_map(|it| u8::try_from(it).ok()).collect();
     // One write, so all or nothing; the pipe is empty, so it cannot block.
     let _ = File::from(ack).write_all(&indices);
 }

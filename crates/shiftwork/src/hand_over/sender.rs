@@ -83,6 +83,7 @@ impl Sender {
         let task = SenderTask {
             queue,
             format,
+            spare: io::pipe().ok(),
             arriving,
             departing: VecDeque::new(),
             under_way: JoinSet::new(),
@@ -139,6 +140,9 @@ impl Queue for Channel {
 pub struct SenderTask {
     queue: Box<dyn Queue>,
     format: u8,
+    /// For one acknowledgement, made in good time: a worker whose connections have taken all its
+    /// descriptors can still begin to get rid of them.
+    spare: Option<(io::PipeReader, io::PipeWriter)>,
     arriving: mpsc::UnboundedReceiver<Traveller>,
     /// In their order of departure.
     departing: VecDeque<Traveller>,
@@ -220,10 +224,14 @@ impl SenderTask {
         }
     }
 
-    fn send(&self, count: usize) -> io::Result<pipe::Receiver> {
+    fn send(&mut self, count: usize) -> io::Result<pipe::Receiver> {
+        self.spare = self.spare.take().or_else(|| io::pipe().ok());
         let passports = self.departing.iter().take(count).map(|traveller| &traveller.passport);
         let packet = format::encode(self.format, passports).map_err(io::Error::other)?;
-        let (ack, adopter) = io::pipe()?;
+        let (ack, adopter) = match io::pipe() {
+            Ok(pipe) => pipe,
+            Err(error) => self.spare.take().ok_or(error)?,
+        };
         let ack = pipe::Receiver::from_owned_fd(OwnedFd::from(ack))?;
         let sockets = self.departing.iter().take(count).map(|traveller| traveller.socket.as_fd());
         if packet.len() <= LONGEST_PACKET {

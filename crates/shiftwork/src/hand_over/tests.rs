@@ -179,6 +179,52 @@ async fn a_queue_that_takes_nothing_is_asked_again() {
     assert!(errors.lock().unwrap().is_empty());
 }
 
+/// In a process of its own, whose descriptors it uses up.
+#[test]
+fn a_worker_without_descriptors_gets_rid_of_its_connections() {
+    let inner = "hand_over::tests::without_descriptors";
+    let tests = std::env::current_exe().unwrap();
+    let run = std::process::Command::new(tests).args(["--exact", inner, "--ignored"]).output();
+    let run = run.unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test]
+#[ignore = "uses up the descriptors of its process"]
+async fn without_descriptors() {
+    let (one, two) = Channel::pair_sized(1 << 20).unwrap();
+    let mut receiver = Receiver::new(two).unwrap();
+    let (sender, task) = Sender::new(one, NEWEST);
+    let task = tokio::spawn(task.run(pending()));
+    let mut clients = VecDeque::new();
+    for number in 0..40 {
+        let (client, traveller) = traveller(number);
+        clients.push_back((client, traveller));
+    }
+    let mut held = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        held.push(file);
+    }
+    let mut kept = Vec::new();
+    for (client, traveller) in clients {
+        sender.send(traveller).unwrap();
+        kept.push(client);
+    }
+    drop(sender);
+    timeout(Duration::from_secs(10), receiver.something()).await.expect("a packet").unwrap();
+    // Another process would have room for it; here both sides share the lack.
+    held.clear();
+    let mut adopted = Vec::new();
+    while adopted.len() < kept.len() {
+        adopted.extend(adopt(&mut receiver).await);
+    }
+    for (client, adopted) in kept.into_iter().zip(adopted) {
+        check(client, adopted).await;
+    }
+    assert_eq!(task.await.unwrap().handed_over, 40);
+}
+
 #[tokio::test]
 async fn a_queue_that_is_really_full_loses_nothing() {
     // The smallest there is: a few packets at most.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT};
+use http::header::{CONNECTION, EXPECT, SEC_WEBSOCKET_EXTENSIONS};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -250,6 +250,8 @@ fn finish<B>(mut response: Response<B>, ticket: Ticket) -> Response<ResponseBody
             tracing::error!("a handler answered 101 without saying who takes over");
             return refuse::answer(StatusCode::INTERNAL_SERVER_ERROR, ticket);
         };
+        // No extension is known here: a client that was promised one would be misunderstood.
+        response.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
         ticket.link().set_upgrade(upgrade);
     } else if ticket.conn().orders().any(Orders::CLOSE) || ticket.link().has_unread_body() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,5 +1,6 @@
 //! How a worker gives orders to the driver of one connection, whatever task that driver runs in.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
@@ -15,6 +16,30 @@ pub struct Orders {
     pub cut: bool,
 }
 
+/// What a handler is called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// A connection was opened.
+    Open,
+    /// A connection has come from another process. Nothing that its client has asked for.
+    Resume,
+    /// A message has come in.
+    Message,
+    /// The connection has ended.
+    Close,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Call::Open => "open",
+            Call::Resume => "resume",
+            Call::Message => "message",
+            Call::Close => "close",
+        })
+    }
+}
+
 /// The connection's side of the worker's registry.
 ///
 /// The driver calls [`register`](Control::register) before each look at the orders, so whoever
@@ -24,8 +49,8 @@ pub trait Control: Send + Sync + 'static {
     fn orders(&self) -> Orders;
     /// Remembers whom to wake when the orders change. Only the last waker counts.
     fn register(&self, waker: &Waker);
-    /// A handler has begun to work on something: `"open"`, `"message"` or `"close"`.
-    fn begin(&self, _what: &'static str) {}
+    /// A handler was called.
+    fn begin(&self, _call: Call) {}
     /// The handler is done; the connection is between two messages again.
     fn end(&self) {}
     /// The handler has panicked, or returned an error.

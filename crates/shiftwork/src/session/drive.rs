@@ -13,7 +13,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::BoxError;
-use super::control::Orders;
+use super::control::{Call, Orders};
 use super::finish;
 use super::form::{self, Form};
 use super::guard::guarded;
@@ -85,12 +85,13 @@ pub(crate) async fn run<V: Service>(
     outcome.unwrap_or_else(|| {
         let protocol = V::Framing::NAME;
         match shared.in_hand() {
-            Some((what, since)) => {
-                let after_ms = since.elapsed().as_millis();
-                tracing::warn!(protocol, %peer, what, after_ms, "cut at the deadline: its handler was still running");
+            // Whoever has given the order names to the operator what it has cut.
+            Some((call, since)) => {
+                let after = since.elapsed();
+                tracing::debug!(protocol, %peer, %call, ?after, "cut with its handler");
                 control.end();
             }
-            None => tracing::info!(protocol, %peer, "cut at the deadline"),
+            None => tracing::debug!(protocol, %peer, "cut"),
         }
         Outcome::Closed(CloseReason::Cut)
     })
@@ -106,7 +107,11 @@ async fn live<V: Service>(
     let mut wire = Wire::new(start.stream, start.unread);
     let (session, idle) = match start.begin {
         Begin::Fresh => (Some(V::Session::default()), Duration::ZERO),
-        Begin::With(session) => (form::decode(&session), Duration::ZERO),
+        Begin::With(session) => {
+            let version = <V::Form as Form>::VERSION;
+            (form::read::<V::Form>(version, &session), Duration::ZERO)
+        }
+        Begin::Unreadable => (None, Duration::ZERO),
         Begin::Adopt(saved) => {
             // First of all what the other process owed the client, whatever becomes of the rest.
             wire.unsent.extend_from_slice(&saved.unsent);
@@ -124,6 +129,7 @@ async fn live<V: Service>(
         peer: start.peer,
         limits: start.limits.clamped(),
         mailbox: Mailbox::new(start.limits.push_queue),
+        on_drain: start.on_drain,
         ending: None,
         last_seen: now.checked_sub(idle).unwrap_or(now),
         probed: false,
@@ -138,21 +144,21 @@ async fn live<V: Service>(
     };
     let mut conn = V::connection(link, session);
     if adopted {
-        V::link(&mut conn).begin("resume");
+        V::link(&mut conn).begin(Call::Resume);
         let result = guarded(service.resume(&mut conn)).await;
         // A failure stands in `ending`, and `close` is called: it has been open before.
-        V::link(&mut conn).settle_unseen("resume", result);
+        V::link(&mut conn).settle_unseen(Call::Resume, result);
     } else {
-        V::link(&mut conn).begin("open");
+        V::link(&mut conn).begin(Call::Open);
         let result = guarded(service.open(&mut conn)).await;
         let link = V::link(&mut conn);
-        if !link.settle("open", result) {
+        if !link.settle(Call::Open, result) {
             let reason = link.ending.take().unwrap_or(CloseReason::Failed);
             return Box::pin(finish::unopened::<V>(&mut conn, reason)).await;
         }
     }
     // Boxed: only what a waiting connection needs shall count for its size.
-    match serve(service, &mut conn, start.on_drain).await {
+    match serve(service, &mut conn).await {
         Stop::End(reason) => Box::pin(finish::opened(service, &mut conn, reason)).await,
         Stop::HandOver => Box::pin(hand_over(service, conn, start.write_version)).await,
     }
@@ -165,7 +171,8 @@ enum Stop {
 }
 
 /// Message after message, until something ends it.
-async fn serve<V: Service>(service: &V, conn: &mut V::Connection, on_drain: OnDrain) -> Stop {
+async fn serve<V: Service>(service: &V, conn: &mut V::Connection) -> Stop {
+    let on_drain = V::link(conn).on_drain;
     // Moved only when it fires or must come earlier: a message costs no work on timers.
     let mut sleep = pin!(sleep_until(V::link(conn).deadline(None)));
     let mut patience_ends = None;
@@ -181,9 +188,9 @@ async fn serve<V: Service>(service: &V, conn: &mut V::Connection, on_drain: OnDr
         }
         match link.framing.decode(&mut link.wire.unread, &mut link.wire.unsent) {
             Ok(Some(Incoming::Message(message))) => {
-                link.begin("message");
+                link.begin(Call::Message);
                 let result = guarded(service.message(conn, message)).await;
-                V::link(conn).settle("message", result);
+                V::link(conn).settle(Call::Message, result);
                 continue;
             }
             Ok(Some(Incoming::Control)) if link.wire.unsent.len() <= HIGH_WATER => continue,
@@ -323,8 +330,8 @@ async fn hand_over<V: Service>(
     write_version: Option<u32>,
 ) -> Outcome<Box<dyn Transport>> {
     let link = V::link(&mut conn);
-    link.mailbox.close();
-    while let Some(push) = link.mailbox.take() {
+    link.mailbox.leave();
+    while let Some(push) = link.mailbox.rest().await {
         link.append(push);
     }
     // Failing, it leaves its reason in `ending`; not finishing, it leaves the rest in `unsent`.

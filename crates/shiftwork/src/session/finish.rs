@@ -4,6 +4,7 @@ use std::future::poll_fn;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::control::Call;
 use super::drive::Service;
 use super::guard::guarded;
 use super::link::{Framing, Incoming, Link};
@@ -18,9 +19,9 @@ pub(crate) async fn opened<V: Service>(
     reason: CloseReason,
 ) -> Outcome<Box<dyn Transport>> {
     let reason = last_words(V::link(conn), reason).await;
-    V::link(conn).begin("close");
+    V::link(conn).begin(Call::Close);
     let result = guarded(service.close(conn, reason.clone())).await;
-    V::link(conn).settle("close", result);
+    V::link(conn).settle(Call::Close, result);
     farewell(V::link(conn), &reason).await;
     Outcome::Closed(reason)
 }
@@ -45,7 +46,7 @@ async fn last_words<F: Framing>(link: &mut Link<F>, reason: CloseReason) -> Clos
     }
     // The worker's doing, not the client's: what was promised to it before still goes out.
     if matches!(reason, CloseReason::Restart | CloseReason::Stopped) {
-        while let Some(push) = link.mailbox.take() {
+        while let Some(push) = link.mailbox.rest().await {
             if link.deliver(push).await.is_err() {
                 break;
             }

@@ -10,18 +10,19 @@ use bytes::BytesMut;
 use tokio::time::{Instant, timeout};
 
 use super::BoxError;
-use super::control::Control;
+use super::control::{Call, Control};
 use super::guard::Panicked;
 use super::limits::{FAR, StreamLimits};
 use super::mailbox::{Mailbox, Push};
 use super::reason::{CloseReason, Violation};
 use super::shared::Shared;
+use super::start::OnDrain;
 use super::wire::Wire;
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// A TCP client and its address.
+    /// A TCP client and its address; 0.0.0.0:0 for one that was gone before it was asked.
     Tcp(SocketAddr),
     /// A client on a Unix socket, as the kernel vouches for it.
     Unix {
@@ -48,6 +49,10 @@ pub enum SendError {
     /// The connection has ended or has begun to close.
     #[error("the connection is closed")]
     Closed,
+    /// The connection lives on in another worker, where `resume` was called for it: what sends to it
+    /// from here has to end, and begin there.
+    #[error("the connection has passed to another worker")]
+    HandedOver,
     /// The queue of pushes is full: the client is slower than what is sent to it.
     #[error("the connection's queue is full")]
     Full,
@@ -122,6 +127,8 @@ pub(crate) struct Link<F: Framing> {
     pub(crate) peer: Peer,
     pub(crate) limits: StreamLimits,
     pub(crate) mailbox: Mailbox<F::Message>,
+    /// What the order to drain means here.
+    pub(crate) on_drain: OnDrain,
     /// Set by whoever wants the connection to end; the first reason stands.
     pub(crate) ending: Option<CloseReason>,
     /// The last sign of life.
@@ -148,7 +155,20 @@ impl<F: Framing> Link<F> {
             self.flush().await?;
         }
         self.framing.encode(message, &mut self.wire.unsent);
-        self.flush().await
+        if self.on_drain != OnDrain::HandOver {
+            return self.flush().await;
+        }
+        let draining = self.draining();
+        tokio::select! {
+            biased;
+            flushed = self.flush() => return flushed,
+            () = draining => {}
+        }
+        match self.control.orders().close {
+            true => self.flush().await,
+            // What a slow client has not taken travels with the connection.
+            false => Ok(()),
+        }
     }
 
     /// Writes all that is unsent. A client that takes nothing for `idle_timeout` loses its connection.
@@ -226,26 +246,26 @@ impl<F: Framing> Link<F> {
     }
 
     /// The handler begins to work on something.
-    pub(crate) fn begin(&mut self, what: &'static str) {
-        self.shared.begin(what);
-        self.control.begin(what);
+    pub(crate) fn begin(&mut self, call: Call) {
+        self.shared.begin(call);
+        self.control.begin(call);
     }
 
     /// The handler is done with it. Returns whether all went well; if not, the connection ends.
     pub(crate) fn settle(
         &mut self,
-        what: &'static str,
+        call: Call,
         result: Result<Result<(), BoxError>, Panicked>,
     ) -> bool {
         // The client was waiting for us, not we for it.
         self.seen();
-        self.settle_unseen(what, result)
+        self.settle_unseen(call, result)
     }
 
     /// As [`settle`](Link::settle), of something that the client knows nothing of.
     pub(crate) fn settle_unseen(
         &mut self,
-        what: &'static str,
+        call: Call,
         result: Result<Result<(), BoxError>, Panicked>,
     ) -> bool {
         self.control.end();
@@ -254,15 +274,15 @@ impl<F: Framing> Link<F> {
         match result {
             Ok(Ok(())) => return true,
             Ok(Err(error)) if matches!(self.ending, Some(CloseReason::Lost(_))) => {
-                tracing::debug!(protocol, %peer, what, %error, "the connection broke under its handler");
+                tracing::debug!(protocol, %peer, %call, %error, "the connection broke under its handler");
             }
             Ok(Err(error)) => {
                 self.control.failed();
-                tracing::error!(protocol, %peer, what, %error, "a handler failed");
+                tracing::error!(protocol, %peer, %call, %error, "a handler failed");
             }
             Err(Panicked(text)) => {
                 self.control.failed();
-                tracing::error!(protocol, %peer, what, panic = %text, "a handler panicked");
+                tracing::error!(protocol, %peer, %call, panic = %text, "a handler panicked");
             }
         }
         self.end(CloseReason::Failed);

@@ -1,6 +1,9 @@
 //! Messages for a connection from other tasks: a bounded queue that its driver empties.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
@@ -18,10 +21,14 @@ pub(crate) enum Push<M> {
 ///
 /// Clones share one bounded queue (`push_queue`, 64 messages), which the connection empties while its
 /// own handler does not run. So a handler must not wait for its own connection's queue: there it uses
-/// the connection's own `send`. What is in the queue when the connection ends is lost, except that a
-/// draining worker sends it before it closes.
+/// the connection's own `send`. What is in the queue when the connection ends is lost; a worker that
+/// drains sends it, in its order, before it closes the connection or hands it over. Afterwards every
+/// call fails: with [`SendError::HandedOver`] if the connection lives on in another worker, where the
+/// handler's `resume` is the place to ask for a new sender.
 pub struct Sender<M> {
     queue: mpsc::Sender<Push<M>>,
+    /// Whether the connection has left for another process.
+    left: Arc<AtomicBool>,
 }
 
 impl<M> Sender<M> {
@@ -29,20 +36,20 @@ impl<M> Sender<M> {
     /// has it.
     ///
     /// # Errors
-    /// [`SendError::Closed`] when the connection has ended.
+    /// [`SendError::Closed`] when the connection has ended, [`SendError::HandedOver`] when it has
+    /// passed to another worker. The message is dropped.
     pub async fn send(&self, message: impl Into<M>) -> Result<(), SendError> {
-        self.queue.send(Push::Message(message.into())).await.map_err(|_| SendError::Closed)
+        self.queue.send(Push::Message(message.into())).await.map_err(|_| self.gone())
     }
 
     /// Queues a message if there is room.
     ///
     /// # Errors
-    /// [`SendError::Full`] when the client is too slow, [`SendError::Closed`] when the connection has
-    /// ended. The message is dropped.
+    /// As [`send`](Sender::send), and [`SendError::Full`] when the client is too slow.
     pub fn try_send(&self, message: impl Into<M>) -> Result<(), SendError> {
         self.queue.try_send(Push::Message(message.into())).map_err(|error| match error {
             TrySendError::Full(_) => SendError::Full,
-            TrySendError::Closed(_) => SendError::Closed,
+            TrySendError::Closed(_) => self.gone(),
         })
     }
 
@@ -50,18 +57,26 @@ impl<M> Sender<M> {
     /// reason only go to the handler's `close`.
     ///
     /// # Errors
-    /// [`SendError::Closed`] when it has ended already.
+    /// [`SendError::Closed`] when it has ended already, [`SendError::HandedOver`] when it has passed to
+    /// another worker.
     pub async fn close(&self, code: u16, reason: impl Into<String>) -> Result<(), SendError> {
         let push = Push::Close { code, reason: reason.into() };
-        self.queue.send(push).await.map_err(|_| SendError::Closed)
+        self.queue.send(push).await.map_err(|_| self.gone())
     }
 
-    /// Resolves when the connection has ended, or has begun to close.
+    fn gone(&self) -> SendError {
+        match self.left.load(Acquire) {
+            true => SendError::HandedOver,
+            false => SendError::Closed,
+        }
+    }
+
+    /// Resolves when the connection has ended, has begun to close, or has passed to another worker.
     pub async fn closed(&self) {
         self.queue.closed().await;
     }
 
-    /// Whether the connection has ended, or has begun to close.
+    /// Whether the connection has ended, has begun to close, or has passed to another worker.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.queue.is_closed()
@@ -70,7 +85,7 @@ impl<M> Sender<M> {
 
 impl<M> Clone for Sender<M> {
     fn clone(&self) -> Self {
-        Sender { queue: self.queue.clone() }
+        Sender { queue: self.queue.clone(), left: Arc::clone(&self.left) }
     }
 }
 
@@ -81,7 +96,7 @@ impl<M> fmt::Debug for Sender<M> {
 }
 
 /// Both ends of the queue: with one sender kept here, it never looks abandoned.
-type Ends<M> = (mpsc::Sender<Push<M>>, mpsc::Receiver<Push<M>>);
+type Ends<M> = (Sender<M>, mpsc::Receiver<Push<M>>);
 
 /// The connection's end of the queue. Made when the first sender is asked for: most connections
 /// never need one, and tokio's channel takes a kilobyte or more.
@@ -98,14 +113,14 @@ impl<M> Mailbox<M> {
 
     pub(crate) fn sender(&mut self) -> Sender<M> {
         let (room, closed) = (self.room, self.closed);
-        let (queue, _) = self.queue.get_or_insert_with(|| {
-            let (sender, mut receiver) = mpsc::channel(room);
+        let (sender, _) = self.queue.get_or_insert_with(|| {
+            let (queue, mut receiver) = mpsc::channel(room);
             if closed {
                 receiver.close();
             }
-            (sender, receiver)
+            (Sender { queue, left: Arc::default() }, receiver)
         });
-        Sender { queue: queue.clone() }
+        sender.clone()
     }
 
     /// The next push. Pending for ever while nobody asked for a sender.
@@ -116,16 +131,31 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// Refuses further pushes; [`take`](Mailbox::take) still gives the waiting ones.
+    /// Refuses further pushes; [`rest`](Mailbox::rest) still gives those that were accepted.
     pub(crate) fn close(&mut self) {
+        self.shut(false);
+    }
+
+    /// As [`close`](Mailbox::close), because the connection passes to another process.
+    pub(crate) fn leave(&mut self) {
+        self.shut(true);
+    }
+
+    fn shut(&mut self, left: bool) {
         self.closed = true;
-        if let Some((_, queue)) = &mut self.queue {
+        if let Some((sender, queue)) = &mut self.queue {
+            // Before the queue refuses anybody, who would ask why.
+            sender.left.store(left, Release);
             queue.close();
         }
     }
 
-    /// A push that waits already.
-    pub(crate) fn take(&mut self) -> Option<Push<M>> {
-        self.queue.as_mut().and_then(|(_, queue)| queue.try_recv().ok())
+    /// After [`close`](Mailbox::close): the next push that was accepted before; None when there are
+    /// no more. Waits for a sender in another thread that has its place and has not filled it yet.
+    pub(crate) async fn rest(&mut self) -> Option<Push<M>> {
+        match &mut self.queue {
+            Some((_, queue)) => queue.recv().await,
+            None => None,
+        }
     }
 }

@@ -21,7 +21,7 @@ mod start;
 pub(crate) mod testing;
 mod wire;
 
-pub use control::{Control, Orders, Switch};
+pub use control::{Call, Control, Orders, Switch};
 pub use form::{LONGEST_SESSION, decode, encode};
 pub use limits::StreamLimits;
 pub use link::{Peer, SendError};

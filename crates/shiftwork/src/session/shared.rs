@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::control::Call;
+
 /// Whether the worker drains, and what the handler is at.
 #[derive(Default)]
 pub(crate) struct Shared {
     draining: AtomicBool,
     notify: Notify,
-    in_hand: Mutex<Option<(&'static str, Instant)>>,
+    in_hand: Mutex<Option<(Call, Instant)>>,
 }
 
 impl Shared {
@@ -32,8 +34,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn begin(&self, what: &'static str) {
-        *self.in_hand.lock().unwrap_or_else(PoisonError::into_inner) = Some((what, Instant::now()));
+    pub(crate) fn begin(&self, call: Call) {
+        *self.in_hand.lock().unwrap_or_else(PoisonError::into_inner) = Some((call, Instant::now()));
     }
 
     pub(crate) fn end(&self) {
@@ -41,7 +43,7 @@ impl Shared {
     }
 
     /// What the handler is at, and since when.
-    pub(crate) fn in_hand(&self) -> Option<(&'static str, Instant)> {
+    pub(crate) fn in_hand(&self) -> Option<(Call, Instant)> {
         *self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

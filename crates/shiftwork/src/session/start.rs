@@ -23,6 +23,9 @@ pub enum Begin {
     With(Vec<u8>),
     /// A connection that another process served so far. `open` is not called again.
     Adopt(Saved),
+    /// A connection that another process served so far, and that cannot go on here: it is closed (a
+    /// WebSocket with 1012), and that is logged.
+    Unreadable,
 }
 
 /// What travels with a connection beside its descriptor and its unread bytes.

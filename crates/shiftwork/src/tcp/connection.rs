@@ -168,13 +168,22 @@ impl session::Framing for TcpFraming {
         }
     }
 
-    // Half a message stays in `unread`, and the line ending comes anew with the next line: nothing
-    // to remember yet.
+    // Half a message stays in `unread`. All that is to be remembered is how this client ends a line.
     fn save(&self) -> Vec<u8> {
-        Vec::new()
+        match self {
+            TcpFraming::Lines(lines) if lines.carriage_return => vec![b'\r'],
+            TcpFraming::Lines(_) | TcpFraming::Packets { .. } | TcpFraming::Bytes { .. } => vec![],
+        }
     }
 
     fn restore(&mut self, saved: &[u8]) -> bool {
-        saved.is_empty()
+        match (self, saved) {
+            (_, []) => true,
+            (TcpFraming::Lines(lines), b"\r") => {
+                lines.carriage_return = true;
+                true
+            }
+            _ => false,
+        }
     }
 }

@@ -10,6 +10,8 @@ use http_body_util::Full;
 use serde::Serialize;
 use tungstenite::handshake::derive_accept_key;
 
+use crate::session;
+
 /// The body of the answer: empty for 101, a line of text for a refusal.
 pub type Body = Full<Bytes>;
 
@@ -26,7 +28,8 @@ pub struct UpgradeTo {
 /// the connection; or 400 or 426 with a line of text when it is no proper request for one.
 ///
 /// The response can be changed on its way (headers added, `Sec-WebSocket-Protocol` for example), as
-/// long as status and extensions stay. The `Origin` is not looked at: a handler that trusts cookies
+/// long as status and extensions stay. Compression (permessage-deflate) is not offered, whatever the
+/// client asks for: `Sec-WebSocket-Extensions` never stands in the answer. The `Origin` is not looked at: a handler that trusts cookies
 /// has to check it first, since browsers let any site open a WebSocket.
 ///
 /// ```
@@ -44,8 +47,9 @@ pub fn upgrade<B>(request: &Request<B>, handler: impl Into<String>) -> Response<
 
 /// As [`upgrade`], with the session that the connection begins with: what the request told (who it
 /// is, from its cookie; where it is, from its path) and the handler's `open` needs. It must be of the
-/// handler's session type; if it cannot be written or read as that, the connection is refused with
-/// 500 or closed with 1012.
+/// handler's session type; if it cannot be written or read as that, or is longer than
+/// [`LONGEST_SESSION`](crate::session::LONGEST_SESSION), the connection is refused with 500 or closed
+/// with 1012.
 ///
 /// ```
 /// # let request = http::Request::new(());
@@ -58,7 +62,7 @@ pub fn upgrade_with<B>(
     session: &impl Serialize,
 ) -> Response<Body> {
     let handler = handler.into();
-    match postcard::to_allocvec(session) {
+    match session::encode(session) {
         Ok(session) => answer(request, UpgradeTo { handler, session: Some(session) }),
         Err(error) => {
             tracing::error!(handler, %error, "cannot write the session for a WebSocket");

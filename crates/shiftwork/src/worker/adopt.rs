@@ -1,5 +1,6 @@
 //! Taking up connections that draining workers hand over.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +10,21 @@ use crate::hand_over::{Adopted, Receiver};
 
 use super::accept::Closing;
 use super::connection::{Arrival, Service};
+use super::share::Share;
 
 /// Takes connections up until this worker drains itself. At a stop nobody comes after it: then
 /// what is on its way is taken up first.
-pub(super) async fn adopt(mut receiver: Receiver, service: Arc<Service>, closing: Closing) {
+pub(super) async fn adopt(
+    mut receiver: Receiver,
+    mut share: Share,
+    service: Arc<Service>,
+    closing: Closing,
+) {
     loop {
         let adopted = tokio::select! {
             biased;
             () = closing.leave.cancelled() => return,
-            adopted = receiver.next() => adopted,
+            adopted = next(&mut receiver, &mut share) => adopted,
             () = closing.shut.cancelled() => match timeout(LAST, receiver.next()).await {
                 Ok(adopted) => adopted,
                 Err(_) => return,
@@ -36,6 +43,23 @@ pub(super) async fn adopt(mut receiver: Receiver, service: Arc<Service>, closing
         }
     }
 }
+
+/// The next connections, when it is this worker's turn. Nothing is taken unless it is returned.
+async fn next(receiver: &mut Receiver, share: &mut Share) -> io::Result<Vec<Adopted>> {
+    loop {
+        if receiver.is_starved() {
+            tokio::time::sleep(EXHAUSTED).await;
+        }
+        receiver.something().await?;
+        share.turn().await;
+        if let Some(adopted) = receiver.take()? {
+            return Ok(adopted);
+        }
+    }
+}
+
+/// Between two attempts of a worker without room for more descriptors.
+const EXHAUSTED: Duration = Duration::from_millis(20);
 
 /// At a stop, how long the queue has to be empty before nothing more is expected in it.
 const LAST: Duration = Duration::from_millis(50);

@@ -2,6 +2,7 @@
 //! worker.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,12 @@ use crate::conn::{Conn, Peer, Protocol, Registry, Stream};
 use crate::hand_over::{Passport, Sender, Traveller};
 use crate::http::{HttpLimits, Outcome};
 use crate::server::{Serving, WebSockets};
-use crate::session::{self, Begin, BoxError, OnDrain, Saved, Start, StreamLimits};
+use crate::session::{self, Begin, BoxError, CloseReason, OnDrain, Saved, Start, StreamLimits};
 use crate::tcp;
 use crate::websocket;
+
+/// In the place of an address that nobody can ask for any more.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// What connections are served with, the same for all of a worker.
 pub(super) struct Service {
@@ -65,8 +69,13 @@ impl Service {
             self.registry.counters().not_handed_over(1);
             return;
         };
-        // A client that has gone already has no address any more.
-        let Ok(peer) = arrival.stream.peer() else { return };
+        // A client that has gone already has no address any more. Its handler still has to hear of it,
+        // if it has one.
+        let peer = match arrival.stream.peer() {
+            Ok(peer) => peer,
+            Err(_) if arrival.passport.session.is_some() => Peer::Tcp(NOWHERE),
+            Err(_) => return,
+        };
         let Passport { protocol, idle_for, .. } = arrival.passport;
         let conn = self.registry.open_on(listener, protocol, peer, idle_for);
         tokio::spawn(Arc::clone(self).serve(serving.clone(), arrival, peer, conn));
@@ -81,14 +90,22 @@ impl Service {
         conn: Arc<Conn>,
     ) {
         let Arrival { stream, passport } = arrival;
+        // Stays in the registry until it has ended or stands in the sender's queue: a worker that
+        // drains and finds neither takes itself for done.
+        let _registered = Arc::clone(&conn);
         match (serving, passport.protocol) {
-            (Serving::Http { websockets, .. }, Protocol::WebSocket) => {
-                let Some((start, passport)) = self.adopted(stream, passport, peer, conn) else {
-                    return;
+            (serving, Protocol::WebSocket) => {
+                let (start, passport) = self.adopted(stream, passport, peer, conn);
+                let handlers = match &serving {
+                    Serving::Http { websockets, .. } => Some(&**websockets),
+                    Serving::Tcp { .. } => None,
                 };
-                self.serve_websocket(&websockets, start, passport).await;
+                self.serve_websocket(handlers, start, passport).await;
             }
-            (Serving::Http { service, websockets, marks, cancel_on_disconnect }, _) => {
+            (
+                Serving::Http { service, websockets, marks, cancel_on_disconnect },
+                Protocol::Http1,
+            ) => {
                 if let Some(marks) = marks {
                     conn.set_marks(marks);
                 }
@@ -107,33 +124,34 @@ impl Service {
                         let handler = Some(upgrade.handler);
                         let protocol = Protocol::WebSocket;
                         let passport = Passport { protocol, handler, ..passport };
-                        self.serve_websocket(&websockets, start, passport).await;
+                        self.serve_websocket(Some(&websockets), start, passport).await;
                     }
                 }
             }
             (Serving::Tcp { framing, handler }, Protocol::Tcp) => {
-                let Some((start, passport)) = self.adopted(stream, passport, peer, conn) else {
-                    return;
-                };
+                let (start, passport) = self.adopted(stream, passport, peer, conn);
                 let outcome = tcp::serve(handler, framing, start).await;
                 self.after(outcome, passport);
             }
-            (Serving::Tcp { .. }, protocol) => tracing::warn!(
-                "a connection of listener {:?} came over that speaks {protocol:?}; this release \
-                 speaks TCP there, and closes it",
-                passport.listener
-            ),
+            (Serving::Http { .. }, Protocol::Tcp) | (Serving::Tcp { .. }, Protocol::Http1) => {
+                tracing::warn!(
+                    "a connection of listener {:?} came over that speaks {}; this release speaks \
+                     something else there, and closes it",
+                    passport.listener,
+                    passport.protocol
+                );
+            }
         }
     }
 
     async fn serve_websocket(
         &self,
-        handlers: &WebSockets,
+        handlers: Option<&WebSockets>,
         start: Start<Stream>,
         passport: Passport,
     ) {
         let name = passport.handler.as_deref().unwrap_or_default();
-        let handler = handlers.get(name).cloned().unwrap_or_else(|| {
+        let handler = handlers.and_then(|it| it.get(name)).cloned().unwrap_or_else(|| {
             let listener = &passport.listener;
             tracing::error!("listener {listener:?} has no websocket handler {name:?}");
             websocket::erased(Nobody)
@@ -158,24 +176,31 @@ impl Service {
         mut passport: Passport,
         peer: Peer,
         conn: Arc<Conn>,
-    ) -> Option<(Start<Stream>, Passport)> {
+    ) -> (Start<Stream>, Passport) {
         let unread = std::mem::take(&mut passport.unread);
         let mut start = self.start(stream, unread, peer, conn);
-        if let Some(session) = passport.session.take() {
-            let Some(mut saved) = Saved::from_bytes(&session) else {
-                tracing::error!("{peer}: what came with a connection cannot be read; it is closed");
-                self.registry.counters().not_handed_over(1);
-                return None;
-            };
-            saved.idle = passport.idle_for;
-            start.begin = Begin::Adopt(saved);
-        }
-        Some((start, passport))
+        start.begin = match (passport.session.take(), passport.protocol) {
+            (Some(session), _) => match Saved::from_bytes(&session) {
+                Some(saved) => Begin::Adopt(Saved { idle: passport.idle_for, ..saved }),
+                None => Begin::Unreadable,
+            },
+            // Its 101 was given elsewhere, so it cannot begin here.
+            (None, Protocol::WebSocket) => Begin::Unreadable,
+            (None, _) => Begin::Fresh,
+        };
+        (start, passport)
     }
 
     /// A long-lived connection has ended, or leaves with its session.
     fn after(&self, outcome: session::Outcome<Stream>, passport: Passport) {
-        let session::Outcome::HandOver(parcel) = outcome else { return };
+        let parcel = match outcome {
+            session::Outcome::HandOver(parcel) => parcel,
+            session::Outcome::Closed(CloseReason::Unreadable) => {
+                self.registry.counters().not_handed_over(1);
+                return;
+            }
+            session::Outcome::Closed(_) => return,
+        };
         let saved = match parcel.saved.to_bytes() {
             Ok(saved) => saved,
             Err(error) => {

@@ -18,6 +18,7 @@ use super::connection::Service;
 use super::doors::Doors;
 use super::life::{DrainOrder, Life};
 use super::process::Running;
+use super::share::Share;
 use super::wear::Wear;
 
 /// How often connections are looked at.
@@ -145,7 +146,12 @@ where
         doors.open(given, &service, &self.row, self.most())?;
         let adopting = Closing::default();
         let adopter = TaskTracker::new();
-        adopter.spawn(adopt(Receiver::new(receive)?, Arc::clone(&service), adopting.clone()));
+        adopter.spawn(adopt(
+            Receiver::new(receive)?,
+            Share::of(&self.row),
+            Arc::clone(&service),
+            adopting.clone(),
+        ));
         Ok(Open { service, doors, adopting, adopter, sender_deadline })
     }
 
@@ -237,12 +243,7 @@ where
     /// The deadline: what is not guarded is dropped, and named.
     fn cut(&self, open: &Open, registry: &Registry) {
         for cut in registry.cut_all() {
-            tracing::error!(
-                "cut at the deadline: {} from {}, in hand for {} ms",
-                cut.work,
-                cut.peer,
-                cut.age.as_millis()
-            );
+            tracing::error!("cut at the deadline: {cut}");
         }
         self.cut_background();
         let _ = self.worker.inner().tasks.cut_all();

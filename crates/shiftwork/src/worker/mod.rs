@@ -14,6 +14,7 @@ mod line;
 mod process;
 mod pulse;
 mod row;
+mod share;
 mod tasks;
 mod voice;
 mod wear;

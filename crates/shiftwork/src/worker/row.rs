@@ -51,5 +51,25 @@ impl OwnRow {
 
     pub(super) fn drains(&self) {
         self.row().set_draining(1);
+        self.row().set_adopts(0);
+    }
+
+    /// This process takes up connections from now on.
+    pub(super) fn adopts(&self) {
+        self.row().set_adopts(1);
+    }
+
+    /// Its own open connections.
+    pub(super) fn connections(&self) -> u64 {
+        self.row().connections()
+    }
+
+    /// The other processes that take up connections: their rows, and how many each has open.
+    pub(super) fn other_adopters(&self) -> impl Iterator<Item = (u32, u64)> {
+        (0..self.slab.used()).filter(|number| *number != self.number).filter_map(|number| {
+            let row = self.slab.row(number);
+            let adopts = row.adopts() == 1 && row.draining() == 0;
+            adopts.then(|| (number, row.connections()))
+        })
     }
 }

@@ -35,6 +35,7 @@ impl Rows {
             Some(row) => row,
             None if self.fresh < slab.rows() => {
                 self.fresh += 1;
+                slab.set_used(self.fresh);
                 self.fresh - 1
             }
             None => return None,

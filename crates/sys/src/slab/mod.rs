@@ -36,7 +36,9 @@ struct Header {
     magic: AtomicU64,
     version: AtomicU64,
     rows: AtomicU64,
-    spare: [AtomicU64; 13],
+    /// How many rows, counted from the first, have been in use.
+    used: AtomicU64,
+    spare: [AtomicU64; 12],
     /// The totals of processes that are gone.
     retired: Counts,
 }
@@ -45,7 +47,8 @@ const _: () = {
     use std::mem::offset_of;
     assert!(size_of::<Header>() == SIZE);
     assert!(offset_of!(Header, magic) == 0 && offset_of!(Header, version) == 8);
-    assert!(offset_of!(Header, rows) == 16 && offset_of!(Header, retired) == 128);
+    assert!(offset_of!(Header, rows) == 16 && offset_of!(Header, used) == 24);
+    assert!(offset_of!(Header, retired) == 128);
 };
 
 /// The slab, mapped into this process.
@@ -126,6 +129,18 @@ impl Slab {
     #[must_use]
     pub fn rows(&self) -> u32 {
         self.rows
+    }
+
+    /// How many rows, counted from the first, have been in use at any time: whoever looks at all rows
+    /// looks at these, since a row takes memory once it is looked at.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        u32::try_from(self.header().used.load(Ordering::Relaxed)).unwrap_or(0).min(self.rows)
+    }
+
+    /// Says how many rows have been in use. The manager's alone.
+    pub fn set_used(&self, rows: u32) {
+        self.header().used.store(rows.into(), Ordering::Relaxed);
     }
 
     /// A row.

@@ -15,7 +15,7 @@ macro_rules! row {
         pub struct Row {
             $($field: AtomicU64,)*
             /// For what releases to come want to show, without moving what follows.
-            spare: [AtomicU64; 4],
+            spare: [AtomicU64; 3],
             /// Its totals.
             pub counts: Counts,
         }
@@ -70,6 +70,8 @@ row! {
     claimed_task / set_claimed_task,
     /// Tasks that this worker has sent and that are not answered, whether they wait or run.
     tasks_unanswered / set_tasks_unanswered,
+    /// Whether it takes up connections that are handed over (1).
+    adopts / set_adopts,
 }
 
 // Releases that were built apart share this memory: within a VERSION no word changes its place.
@@ -79,7 +81,8 @@ const _: () = {
     assert!(offset_of!(Row, raw_pid) == 0 && offset_of!(Row, started_ms) == 24);
     assert!(offset_of!(Row, in_flight) == 32 && offset_of!(Row, heartbeat_ms) == 48);
     assert!(offset_of!(Row, draining) == 64 && offset_of!(Row, claimed_reply) == 72);
-    assert!(offset_of!(Row, tasks_unanswered) == 88 && offset_of!(Row, counts) == 128);
+    assert!(offset_of!(Row, tasks_unanswered) == 88 && offset_of!(Row, adopts) == 96);
+    assert!(offset_of!(Row, counts) == 128);
     assert!(offset_of!(Counts, latency) == 13 * 8);
 };
 
