@@ -18,3 +18,10 @@ pub fn raise_open_files(wanted: Option<u64>) -> io::Result<u64> {
     setrlimit(Resource::RLIMIT_NOFILE, target, hard.max(target))?;
     Ok(target)
 }
+
+/// How many descriptors this process may hold.
+#[must_use]
+pub fn open_files() -> u64 {
+    // Cannot fail for a resource that exists.
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+}

@@ -145,9 +145,8 @@ fn adopt(buffer: &[u8], packet: Received) -> Vec<Adopted> {
     };
     // What did not arrive, or cannot be taken up here, is not acknowledged: its sender tries again.
     let arrived = passports.into_iter().zip(fds).enumerate();
-    let taken = arrived.filter_map(|(index, (passport, socket))| {
-        Some((index, take_up(passport, socket)?))
-    });
+    let taken =
+        arrived.filter_map(|(index, (passport, socket))| Some((index, take_up(passport, socket)?)));
     let (indices, adopted): (Vec<usize>, Vec<Adopted>) = taken.unzip();
     acknowledge(ack, indices);
     adopted

@@ -84,6 +84,7 @@ impl Sender {
             queue,
             format,
             spare: io::pipe().ok(),
+            batch: BATCH,
             arriving,
             departing: VecDeque::new(),
             under_way: JoinSet::new(),
@@ -143,6 +144,9 @@ pub struct SenderTask {
     /// For one acknowledgement, made in good time: a worker whose connections have taken all its
     /// descriptors can still begin to get rid of them.
     spare: Option<(io::PipeReader, io::PipeWriter)>,
+    /// Most connections in a packet. Fewer after some came back: whoever has no room for sixteen
+    /// may have it for one.
+    batch: usize,
     arriving: mpsc::UnboundedReceiver<Traveller>,
     /// In their order of departure.
     departing: VecDeque<Traveller>,
@@ -211,7 +215,7 @@ impl SenderTask {
             bytes += traveller.passport.size();
             bytes <= LONGEST_PACKET
         };
-        let count = self.departing.iter().take(BATCH).take_while(fits).count().max(1);
+        let count = self.departing.iter().take(self.batch).take_while(fits).count().max(1);
         match self.send(count) {
             Ok(ack) => {
                 let travellers = self.departing.drain(..count).collect();
@@ -247,14 +251,17 @@ impl SenderTask {
         Ok(ack)
     }
 
-    /// A packet has been acknowledged, all of it or, with its adopter dead, less.
-    /// Returns whether something came back.
+    /// A packet has been acknowledged, all of it or, with its adopter dead or short of descriptors,
+    /// less. Returns whether something came back.
     fn settle(&mut self, Settled { adopted, back }: Settled) -> bool {
         let came_back = !back.is_empty();
         self.report.handed_over += adopted;
         if came_back {
             self.report.sent_again += back.len();
-            tracing::warn!(connections = back.len(), "an adopter died; handing over again");
+            tracing::debug!(connections = back.len(), "not taken up; handing over again");
+            self.batch = (back.len() / 2).max(1);
+        } else {
+            self.batch = (self.batch * 2).min(BATCH);
         }
         self.departing.extend(back);
         came_back

@@ -137,7 +137,7 @@ async fn live<V: Service>(
     let Some(session) = session else {
         tracing::warn!(
             protocol = V::Framing::NAME, peer = %link.peer,
-            "this release cannot read the session of a connection; closing it with 1012"
+            "this release cannot read the session of a connection; it is closed"
         );
         let mut conn = V::connection(link, V::Session::default());
         return Box::pin(finish::unopened::<V>(&mut conn, CloseReason::Unreadable)).await;

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shiftwork_sys::{listen, socket};
+use shiftwork_sys::{limits, listen, socket};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::conn::Stream;
+use crate::hand_over;
 
 use super::connection::{Arrival, Service};
 use super::row::OwnRow;
@@ -34,8 +35,9 @@ pub(super) struct Closing {
     pub(super) shut: CancellationToken,
 }
 
-/// Out of descriptors or memory, a worker serves on those who are in, and accepts again when it can:
-/// clients wait in the kernel's queue (`backlog`) and are refused by nobody. Between two attempts when there are no descriptors or memory for another connection.
+/// Short of descriptors or memory, a worker serves on those who are in, and accepts again when it
+/// can: clients wait in the kernel's queue (`backlog`) and are refused by nobody. So long between two
+/// attempts.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A handshake that takes longer than this is not waited for.
@@ -77,9 +79,22 @@ async fn serve(
     most: u64,
     closing: Closing,
 ) {
+    let highest = highest_descriptor();
     // Said once, and once more when it is over.
     let mut exhausted = false;
     loop {
+        if exhausted {
+            if !has_room(listening.as_fd(), highest) {
+                tokio::select! {
+                    biased;
+                    () = closing.shut.cancelled() => break,
+                    () = closing.leave.cancelled() => return,
+                    () = tokio::time::sleep(EXHAUSTED) => continue,
+                }
+            }
+            exhausted = false;
+            tracing::info!("accepting on listener {name} again");
+        }
         let accepted = tokio::select! {
             biased;
             () = closing.shut.cancelled() => break,
@@ -91,10 +106,6 @@ async fn serve(
             () = tokio::time::sleep(Duration::from_millis(5)),
                 if service.registry.counters().connections() >= most => continue,
         };
-        if exhausted && accepted.is_ok() {
-            exhausted = false;
-            tracing::info!("accepting on listener {name} again");
-        }
         match accepted {
             // Whoever was told that the reload is over may have connected since. The order to
             // drain is on its way, and decides who serves this one.
@@ -111,12 +122,18 @@ async fn serve(
                     }
                 }
             }
-            Ok(stream) => arrive(&service, &name, stream),
+            Ok(stream) => {
+                if stream.as_fd().as_raw_fd() > highest {
+                    tracing::error!(
+                        "cannot accept on listener {name}: few descriptors are left; clients wait"
+                    );
+                    exhausted = true;
+                }
+                arrive(&service, &name, stream);
+            }
             Err(error) if is_client_gone(&error) => {}
             Err(error) => {
-                if !exhausted {
-                    tracing::error!("cannot accept on listener {name}: {error}; clients wait");
-                }
+                tracing::error!("cannot accept on listener {name}: {error}; clients wait");
                 exhausted = true;
                 tokio::time::sleep(EXHAUSTED).await;
             }
@@ -138,6 +155,21 @@ async fn serve(
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// So many descriptors are not given to new clients: they are for the connections of workers that
+/// drain, which had theirs before, and for the files of handlers.
+const RESERVE: u64 = hand_over::BATCH as u64 + 4;
+
+/// The highest descriptor that a new client may get. The kernel gives the lowest that is free, so its
+/// number tells how full the table is.
+fn highest_descriptor() -> i32 {
+    let most = limits::open_files().saturating_sub(RESERVE);
+    i32::try_from(most).unwrap_or(i32::MAX)
+}
+
+fn has_room(socket: BorrowedFd<'_>, highest: i32) -> bool {
+    socket.try_clone_to_owned().is_ok_and(|copy| copy.as_raw_fd() <= highest)
 }
 
 fn arrive(service: &Arc<Service>, name: &Arc<str>, stream: Stream) {

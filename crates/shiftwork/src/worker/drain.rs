@@ -136,6 +136,13 @@ where
             if report.lost > 0 {
                 tracing::error!("{} connections were closed: no worker took them", report.lost);
             }
+            if report.sent_again > 0 {
+                tracing::warn!(
+                    "connections were offered {} times more: a worker died before it took them, or \
+                     had no room",
+                    report.sent_again
+                );
+            }
             tracing::debug!(?report, "handed over");
         });
         let mut doors = Doors::default();

@@ -6,12 +6,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adoption;
 mod callbacks;
 mod chaos;
 mod connections;
 mod containers;
 mod daemon;
 mod faults;
+mod framings;
+mod held;
 mod history;
 mod kills;
 mod limits;

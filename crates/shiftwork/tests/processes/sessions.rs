@@ -1,63 +1,20 @@
 //! Connections that talk for long pass on with everything that belongs to them: sessions, half
 //! messages, what was sent too early.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use shiftwork_sys::signal;
+use tungstenite::Message;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
-use tungstenite::{Message, WebSocket};
 
+use crate::support::binary;
 use crate::support::processes::{send, wait_gone};
 use crate::support::shop::{Shop, Site};
+use crate::support::talk::{answer, heard, open, ring, say, stream};
 use crate::support::wait::{LONG, within};
-
-fn stream(address: std::net::SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
-}
-
-fn open(shop: &Shop, path: &str) -> WebSocket<TcpStream> {
-    let url = format!("ws://{}{path}", shop.web());
-    tungstenite::client(url, stream(shop.web())).unwrap().0
-}
-
-#[track_caller]
-fn heard(socket: &mut WebSocket<TcpStream>) -> String {
-    loop {
-        match socket.read().unwrap() {
-            Message::Text(text) => return text.to_string(),
-            Message::Ping(_) | Message::Pong(_) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-#[track_caller]
-fn say(socket: &mut WebSocket<TcpStream>, text: &str) -> String {
-    socket.send(Message::text(text)).unwrap();
-    heard(socket)
-}
-
-#[track_caller]
-fn ring(till: &mut BufReader<impl Read + Write>, line: &str) -> String {
-    till.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
-    answer(till)
-}
-
-#[track_caller]
-fn answer(till: &mut BufReader<impl Read + Write>) -> String {
-    let mut answer = String::new();
-    till.read_line(&mut answer).unwrap();
-    assert!(answer.ends_with('\n'), "{answer:?}");
-    answer.trim_end().to_owned()
-}
 
 #[test]
 fn twenty_reloads_are_not_heard_of() {
@@ -191,61 +148,6 @@ fn the_feed_goes_on() {
 }
 
 #[test]
-fn those_who_adopt_share_them() {
-    let shop = Site::new().with("server.worker_num", 2).start();
-    let mut tills: Vec<_> = (0..400).map(|_| BufReader::new(stream(shop.till()))).collect();
-    for till in &mut tills {
-        assert_eq!(ring(till, "count"), "1");
-    }
-    shop.reload();
-    for till in &mut tills {
-        assert_eq!(ring(till, "count"), "2");
-    }
-    let status = shop.until("all are counted where they are", |status| {
-        let held = status.role("worker").iter().map(|it| it.connections).sum::<u64>();
-        held == 400 && status.role("worker").len() == 2
-    });
-    for worker in status.role("worker") {
-        assert!((40..=360).contains(&worker.connections), "uneven: {status:#?}");
-    }
-    shop.stop();
-}
-
-#[test]
-fn an_adopter_that_dies_costs_only_what_it_had_taken() {
-    let shop = Site::new().with("server.worker_num", 2).start();
-    let mut tills: Vec<_> = (0..300).map(|_| BufReader::new(stream(shop.till()))).collect();
-    for till in &mut tills {
-        assert_eq!(ring(till, "count"), "1");
-    }
-    // One of the adopters is stopped before anything is handed over, and killed when it may have
-    // taken some of it: what it has not acknowledged is sent again.
-    let victim = std::thread::scope(|scope| {
-        let reload = scope.spawn(|| shop.reload());
-        let victim = within(LONG, "a worker of the new generation", || {
-            shop.status().pids("worker", 2).first().copied().filter(|pid| *pid > 0)
-        });
-        reload.join().unwrap();
-        send(victim, signal::KILL);
-        victim
-    });
-    wait_gone(victim);
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for till in &mut tills {
-        let mut answer = String::new();
-        let asked = till.get_mut().write_all(b"count\n").is_ok();
-        let told = asked && till.read_line(&mut answer).is_ok_and(|read| read > 0);
-        let told = if told { answer.trim_end().to_owned() } else { "lost".to_owned() };
-        *counts.entry(told).or_default() += 1;
-    }
-    // Nobody's count begins anew, and nobody waits for ever.
-    let (kept, lost) = (counts.get("2").copied(), counts.get("lost").copied());
-    assert_eq!(kept.unwrap_or(0) + lost.unwrap_or(0), 300, "{counts:?}");
-    assert!(kept.unwrap_or(0) >= 1, "{counts:?}");
-    shop.stop();
-}
-
-#[test]
 fn one_that_never_pauses_does_not_hold_up_a_reload() {
     let shop = Shop::start();
     let mut socket = open(&shop, "/ws");
@@ -264,5 +166,131 @@ fn one_that_never_pauses_does_not_hold_up_a_reload() {
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     worker.into_iter().for_each(wait_gone);
     assert_eq!(say(&mut socket, "count"), (sent + 1).to_string());
+    shop.stop();
+}
+
+/// What a WebSocket was closed with.
+#[track_caller]
+fn closed_with(socket: &mut tungstenite::WebSocket<std::net::TcpStream>) -> u16 {
+    loop {
+        match socket.read().unwrap() {
+            Message::Close(Some(frame)) => return frame.code.into(),
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_release_reads_the_sessions_of_the_one_before() {
+    let talkers = binary::talkers();
+    let site = Site::new();
+    site.release("tally-1", &talkers);
+    let shop = site.start();
+    let mut socket = open(&shop, "/count");
+    let mut till = BufReader::new(stream(shop.till()));
+    assert_eq!(say(&mut socket, "?"), "1 in one");
+    assert_eq!(ring(&mut till, "?"), "1 in one");
+    shop.site.release("tally-2", &talkers);
+    shop.reload();
+    assert_eq!(answer(&mut till), "resumed");
+    assert_eq!(say(&mut socket, "?"), "2 in two, 1 new");
+    assert_eq!(ring(&mut till, "?"), "2 in two, 1 new");
+    // Into its own version and out of it again.
+    shop.reload();
+    assert_eq!(answer(&mut till), "resumed");
+    assert_eq!(say(&mut socket, "?"), "3 in two, 2 new");
+    assert_eq!(ring(&mut till, "?"), "3 in two, 2 new");
+    shop.stop();
+}
+
+#[test]
+fn what_a_release_cannot_read_is_closed_and_logged() {
+    let talkers = binary::talkers();
+    let site = Site::new();
+    site.release("tally-2", &talkers);
+    let shop = site.start();
+    let mut socket = open(&shop, "/count");
+    let mut till = BufReader::new(stream(shop.till()));
+    let mut client = shop.client();
+    client.get("/hello").unwrap();
+    say(&mut socket, "?");
+    ring(&mut till, "?");
+    // The release before cannot read what the next one has written in its own version.
+    shop.site.release("tally-1", &talkers);
+    shop.reload();
+    assert_eq!(closed_with(&mut socket), 1012);
+    let mut end = String::new();
+    assert_eq!(std::io::BufRead::read_line(&mut till, &mut end).unwrap(), 0, "{end:?}");
+    for protocol in ["websocket", "tcp"] {
+        shop.wait_log(&format!(
+            "this release cannot read the session of a connection; it is closed protocol=\"{protocol}\""
+        ));
+    }
+    client.get("/hello").unwrap();
+    shop.stop();
+}
+
+#[test]
+fn the_older_form_is_written_as_long_as_the_setting_says_so() {
+    let talkers = binary::talkers();
+    let site = Site::new();
+    site.release("tally-1", &talkers);
+    let mut shop = site.start();
+    let mut socket = open(&shop, "/count");
+    let mut till = BufReader::new(stream(shop.till()));
+    assert_eq!(say(&mut socket, "?"), "1 in one");
+    assert_eq!(ring(&mut till, "?"), "1 in one");
+    // Deployed with the version of the release before, and returned from.
+    shop.put("server.session_write_version", 1);
+    shop.site.release("tally-2", &talkers);
+    shop.reload();
+    assert_eq!(answer(&mut till), "resumed");
+    assert_eq!(say(&mut socket, "?"), "2 in two, 1 new");
+    assert_eq!(ring(&mut till, "?"), "2 in two, 1 new");
+    shop.site.release("tally-1", &talkers);
+    shop.reload();
+    assert_eq!(answer(&mut till), "resumed");
+    assert_eq!(say(&mut socket, "?"), "3 in one");
+    assert_eq!(ring(&mut till, "?"), "3 in one");
+    shop.stop();
+}
+
+#[test]
+fn the_ending_of_a_clients_lines_is_remembered() {
+    let site = Site::new();
+    site.release("tally-1", &binary::talkers());
+    let shop = site.start();
+    let mut till = BufReader::new(stream(shop.till()));
+    till.get_mut().write_all(b"?\r\n").unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut till, &mut line).unwrap();
+    assert_eq!(line, "1 in one\r\n");
+    shop.reload();
+    line.clear();
+    std::io::BufRead::read_line(&mut till, &mut line).unwrap();
+    assert_eq!(line, "resumed\r\n");
+    shop.stop();
+}
+
+#[test]
+fn connections_that_come_over_are_no_requests() {
+    // Else a worker that takes up forty connections would be worn out by that alone, and the next.
+    let shop =
+        Site::new().with("server.max_request", 60).with("server.max_request_grace", 0).start();
+    let mut tills: Vec<_> = (0..80).map(|_| BufReader::new(stream(shop.till()))).collect();
+    for generation in 2..=3 {
+        shop.reload();
+        shop.until("the old ones are gone", |status| {
+            status.role("worker").iter().all(|it| it.generation == Some(generation))
+                && status.role("worker").iter().map(|it| it.connections).sum::<u64>() == 80
+        });
+    }
+    let status = shop.status();
+    assert!(status.role("worker").iter().all(|it| it.requests == 0), "{status:#?}");
+    assert!(!shop.site.log().contains("max_request is reached"));
+    for till in &mut tills[..20] {
+        assert_eq!(ring(till, "count"), "1");
+    }
     shop.stop();
 }

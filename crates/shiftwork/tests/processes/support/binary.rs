@@ -53,6 +53,12 @@ pub(crate) fn impostor() -> PathBuf {
     IMPOSTOR.get_or_init(|| build("impostor", None)).clone()
 }
 
+/// A server whose connections last: `tests/programs/talkers.rs`.
+pub(crate) fn talkers() -> PathBuf {
+    static TALKERS: OnceLock<PathBuf> = OnceLock::new();
+    TALKERS.get_or_init(|| build("talkers", None)).clone()
+}
+
 fn build(example: &str, label: Option<&str>) -> PathBuf {
     // target/PROFILE/deps/processes-HASH
     let test = env::current_exe().expect("the path of this test");
