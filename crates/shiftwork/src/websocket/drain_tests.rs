@@ -1,16 +1,16 @@
 //! What becomes of a connection when its worker drains, closes or cuts it, or hands it over.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::codec_tests::frame;
 use super::driver_tests::{Probe, Test, closed};
-use super::{CloseReason, ErasedWebSocket, erased, serve};
+use super::{CloseReason, Connection, ErasedWebSocket, Message, WebSocket, erased, serve};
 use crate::session::testing::{PEER, read_all, read_bytes, soon};
-use crate::session::{Begin, OnDrain, Outcome, Start, Switch};
+use crate::session::{Begin, BoxError, OnDrain, Outcome, SendError, Sender, Start, Switch};
 
 #[tokio::test]
 async fn an_unreadable_session_closes_with_1012() {
@@ -163,6 +163,109 @@ async fn what_a_slow_client_has_not_taken_travels_too() {
     soon(test.client.write_all(&frame(0x81, b"count"))).await.unwrap();
     let count = read_bytes(&mut test.client, 3).await;
     assert_eq!(count, b"\x81\x012");
+}
+
+/// A handler whose pushes and drains are the test's.
+#[derive(Clone, Default)]
+struct Pushed(Arc<Mutex<Option<Sender<Message>>>>);
+
+impl WebSocket for Pushed {
+    type Session = ();
+
+    async fn message(&self, conn: &mut Connection<()>, _: Message) -> Result<(), BoxError> {
+        *self.0.lock().unwrap() = Some(conn.sender());
+        Ok(conn.send("ready").await?)
+    }
+}
+
+#[tokio::test]
+async fn pushes_before_a_hand_over_go_out_and_those_after_it_are_told() {
+    let (mut client, server) = duplex(64 * 1024);
+    let switch = Arc::new(Switch::default());
+    let control: Arc<Switch> = Arc::clone(&switch);
+    let mut start = Start::new(server, PEER, control);
+    start.on_drain = OnDrain::HandOver;
+    start.limits.push_queue = 40;
+    let handler = Pushed::default();
+    let served = tokio::spawn(serve(erased(handler.clone()), start));
+    client.write_all(&frame(0x81, b"?")).await.unwrap();
+    assert_eq!(read_bytes(&mut client, 7).await, b"\x81\x05ready");
+    let sender = handler.0.lock().unwrap().clone().unwrap();
+    // Nothing of this is looked at before the drain: no other task runs meanwhile.
+    for number in 10..50 {
+        sender.try_send(number.to_string()).unwrap();
+    }
+    assert_eq!(sender.try_send("too many"), Err(SendError::Full));
+    let waits = sender.clone();
+    let waits = tokio::spawn(async move { waits.send("never accepted").await });
+    switch.drain();
+    let Outcome::HandOver(parcel) = soon(served).await.unwrap() else { panic!("closed") };
+    assert!(parcel.saved.unsent.is_empty());
+    for number in 10..50 {
+        let expected = format!("\u{1}\u{2}{number}");
+        assert_eq!(read_bytes(&mut client, 4).await[1..], expected.as_bytes()[1..]);
+    }
+    assert_eq!(soon(waits).await.unwrap(), Err(SendError::HandedOver));
+    assert_eq!(sender.send("stale").await, Err(SendError::HandedOver));
+    assert_eq!(sender.try_send("stale"), Err(SendError::HandedOver));
+    assert_eq!(sender.close(1000, "").await, Err(SendError::HandedOver));
+    assert!(sender.is_closed());
+    soon(sender.closed()).await;
+    // Nothing but what was accepted has gone out, here or there.
+    let mut start = Start::new(parcel.stream, PEER, Arc::new(Switch::default()));
+    start.begin = Begin::Adopt(parcel.saved);
+    tokio::spawn(serve(erased(Pushed::default()), start));
+    client.write_all(&frame(0x81, b"?")).await.unwrap();
+    assert_eq!(read_bytes(&mut client, 7).await, b"\x81\x05ready");
+}
+
+#[tokio::test]
+async fn a_push_to_close_is_obeyed_instead_of_a_hand_over() {
+    let (mut client, server) = duplex(64 * 1024);
+    let switch = Arc::new(Switch::default());
+    let control: Arc<Switch> = Arc::clone(&switch);
+    let mut start = Start::new(server, PEER, control);
+    start.on_drain = OnDrain::HandOver;
+    let handler = Pushed::default();
+    let served = tokio::spawn(serve(erased(handler.clone()), start));
+    client.write_all(&frame(0x81, b"?")).await.unwrap();
+    read_bytes(&mut client, 7).await;
+    let sender = handler.0.lock().unwrap().clone().unwrap();
+    sender.try_send("last").unwrap();
+    sender.close(4000, "enough").await.unwrap();
+    switch.drain();
+    assert_eq!(read_bytes(&mut client, 16).await, b"\x81\x04last\x88\x08\x0f\xa0enough");
+    drop(client);
+    assert!(matches!(soon(served).await.unwrap(), Outcome::Closed(CloseReason::Asked { .. })));
+    assert_eq!(sender.send("stale").await, Err(SendError::Closed));
+}
+
+#[tokio::test]
+async fn the_idle_clock_goes_on_elsewhere() {
+    const IDLE: Duration = Duration::from_secs(20);
+    let mut test = Test::with(Probe::default(), |start| start.on_drain = OnDrain::HandOver);
+    test.text("hello").await;
+    test.expect_text("hello").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    test.switch.drain();
+    let Outcome::HandOver(mut parcel) = soon(test.served).await.unwrap() else { panic!("closed") };
+    assert!(parcel.saved.idle >= Duration::from_millis(50), "{:?}", parcel.saved.idle);
+    // Almost over, for a limit that the adopter has.
+    parcel.saved.idle = IDLE - Duration::from_millis(100);
+    let mut start = Start::new(parcel.stream, PEER, Arc::new(Switch::default()));
+    start.limits.idle_timeout = IDLE;
+    start.begin = Begin::Adopt(parcel.saved);
+    let began = tokio::time::Instant::now();
+    let served = tokio::spawn(serve(erased(Probe::default()), start));
+    let mut end = read_bytes(&mut test.client, 4).await;
+    if end.starts_with(b"\x89\x00") {
+        // It is asked for a sign of life first, which is overdue.
+        end = [&end[2..], &read_bytes(&mut test.client, 2).await].concat();
+    }
+    assert_eq!(end, b"\x88\x0e\x03\xe9");
+    assert!(began.elapsed() < IDLE / 2, "{:?}", began.elapsed());
+    drop(test.client);
+    assert!(matches!(soon(served).await.unwrap(), Outcome::Closed(CloseReason::Idle)));
 }
 
 #[tokio::test]

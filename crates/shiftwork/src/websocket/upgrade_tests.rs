@@ -50,6 +50,15 @@ fn a_good_request_is_taken() {
 }
 
 #[test]
+fn compression_is_not_offered() {
+    let asked =
+        good().header("sec-websocket-extensions", "permessage-deflate; client_max_window_bits");
+    let response = upgrade(&asked.body(()).unwrap(), "echo");
+    assert_eq!(response.status(), 101);
+    assert!(!response.headers().contains_key("sec-websocket-extensions"));
+}
+
+#[test]
 fn lists_and_cases_are_read_as_http_writes_them() {
     for connection in ["upgrade", "keep-alive, Upgrade", "Keep-Alive ,UPGRADE,x"] {
         assert_eq!(without("connection", Some(connection)).status(), 101, "{connection}");
@@ -92,6 +101,14 @@ fn a_session_can_be_prepared() {
     let to = response.extensions().get::<UpgradeTo>().unwrap();
     let session: (String, u32) = postcard::from_bytes(to.session.as_ref().unwrap()).unwrap();
     assert_eq!((to.handler.as_str(), session), ("chat", ("room".to_owned(), 7)));
+}
+
+#[test]
+fn a_session_that_could_not_travel_is_refused() {
+    let long = vec![0_u8; crate::session::LONGEST_SESSION + 1];
+    let response = upgrade_with(&good().body(()).unwrap(), "chat", &long);
+    assert_eq!(response.status(), 500);
+    assert!(response.extensions().get::<UpgradeTo>().is_none());
 }
 
 #[tokio::test]

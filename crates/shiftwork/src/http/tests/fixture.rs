@@ -108,6 +108,9 @@ pub(super) async fn answer(
             let mut response = Response::new(text(String::new()));
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response.headers_mut().insert("x-mine", "yes".parse().unwrap());
+            // Promises what nobody here keeps.
+            let deflate = "permessage-deflate".parse().unwrap();
+            response.headers_mut().insert("sec-websocket-extensions", deflate);
             response.headers_mut().insert("connection", "Upgrade".parse().unwrap());
             response.headers_mut().insert("upgrade", "websocket".parse().unwrap());
             if parts.uri.path() == "/ws" {

@@ -431,6 +431,7 @@ async fn an_upgrade_gives_the_socket_back_with_what_came_early() {
         let answer = read_head(&mut test.client).await;
         assert!(answer.starts_with("http/1.1 101"), "{answer}");
         assert!(answer.contains("x-mine: yes") && answer.contains("upgrade: websocket"));
+        assert!(!answer.contains("deflate"), "{answer}");
         let registry = test.registry.clone();
         let mut client = test.client;
         let Outcome::Upgraded { mut stream, unread, upgrade } = test.driver.await.unwrap() else {
