@@ -36,10 +36,14 @@ impl Share {
         Self { row: row.clone(), passed: HashMap::new() }
     }
 
-    /// Resolves when this worker may take connections.
+    /// Resolves when this worker may take connections; never, once it is marked as draining, before it
+    /// has heard of that: it would only give them away again.
     pub(super) async fn turn(&mut self) {
         let began = Instant::now();
         loop {
+            if self.row.is_marked() {
+                return std::future::pending().await;
+            }
             let behind = behind(self.row.connections(), self.row.other_adopters(), &self.passed);
             if behind.is_empty() {
                 return;
@@ -114,5 +118,7 @@ mod tests {
         assert_eq!(slab.row(0).adopts(), 1);
         own.drains();
         assert_eq!(slab.row(0).adopts(), 0);
+        let turn = tokio::time::timeout(LOOK * 10, share.turn());
+        assert!(turn.await.is_err(), "it is marked");
     }
 }

@@ -9,7 +9,7 @@ use shiftwork_sys::socket::Channel;
 use shiftwork_sys::{fd, signal};
 
 use crate::core::child::Purpose;
-use crate::core::event::{ChildId, Ended, Event, Generation, Grace};
+use crate::core::event::{Action, ChildId, Ended, Event, Generation, Grace};
 use crate::line::Line;
 use crate::protocol::master::Keepsake;
 use crate::protocol::template::{HookCall, Kind, ToTemplate};
@@ -151,6 +151,19 @@ impl Manager {
         Ok(())
     }
 
+    /// Marks everybody who is to drain, before anybody is told anything: a connection that is opened
+    /// once the reload is over is served by the new generation, whatever the old one has not read
+    /// yet; and none of those who go takes up what another one of them hands over.
+    pub(super) fn mark(&self, actions: &[Action]) {
+        for action in actions {
+            if let Action::Drain { child, .. } = action
+                && let Some(row) = self.processes.children.get(child).and_then(|it| it.row)
+            {
+                self.slab.row(row).set_draining(1);
+            }
+        }
+    }
+
     pub(super) fn drain(
         &mut self,
         child: ChildId,
@@ -158,11 +171,6 @@ impl Manager {
         finish_queue: bool,
         grace: Grace,
     ) {
-        // Marked before anybody is told that the reload is over: a connection opened after that is
-        // served by the new generation, whatever the old one has not read yet.
-        if let Some(row) = self.processes.children.get(&child).and_then(|it| it.row) {
-            self.slab.row(row).set_draining(1);
-        }
         let removed = self.missing_for(child, |it| &it.address);
         let gone = self.missing_for(child, |it| &it.name);
         let message = ToWorker::Drain {

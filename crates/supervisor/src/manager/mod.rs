@@ -261,6 +261,7 @@ impl Manager {
         if !actions.is_empty() {
             self.save(&actions);
         }
+        self.mark(&actions);
         for action in actions {
             tracing::trace!(?action, "action");
             self.perform(action);
