@@ -73,12 +73,11 @@ impl LengthField {
         fits
     }
 
-    /// Takes a message out of `unread`, once it is there.
-    pub(super) fn take(
-        self,
-        unread: &mut BytesMut,
-        limit: usize,
-    ) -> Result<Option<Bytes>, Violation> {
+    /// Takes a message out of `unread`, once it is there: behind its length, which is taken as well.
+    ///
+    /// # Errors
+    /// [`Violation`] when it is longer than `limit`, as soon as its length is there.
+    pub fn take(self, unread: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, Violation> {
         let head = self.bytes();
         let Some(field) = unread.get(..head) else { return Ok(None) };
         let more = |length: usize, byte: &u8| length << 8 | usize::from(*byte);
