@@ -11,6 +11,7 @@ mod journal;
 mod line;
 pub mod manager;
 pub mod master;
+pub mod metrics;
 mod pairs;
 mod passing;
 pub mod places;

@@ -67,6 +67,8 @@ pub enum Command {
     Status,
     /// Tell what was asked of it, and what came of that.
     History,
+    /// Tell it in numbers.
+    Metrics,
     /// Say what the settings are and what is wrong with them.
     Check,
 }
@@ -226,6 +228,11 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
+    /// Print what the server counts, for Prometheus
+    Metrics {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Check the settings and show where each comes from
     Check {
         #[command(flatten)]
@@ -316,6 +323,7 @@ fn understand(verb: Option<Verb>, daemonize: bool) -> Option<(Command, Common)> 
         Some(Verb::Stop { now, timeout, common }) => (Command::Stop(Stop { now, timeout }), common),
         Some(Verb::Status { common }) => (Command::Status, common),
         Some(Verb::History { common }) => (Command::History, common),
+        Some(Verb::Metrics { common }) => (Command::Metrics, common),
         Some(Verb::Check { common }) => (Command::Check, common),
     })
 }
@@ -378,6 +386,7 @@ mod tests {
         assert_eq!(parse("shop stop --now --timeout 1m").unwrap().command, Command::Stop(stop));
         assert_eq!(parse("shop status").unwrap().command, Command::Status);
         assert_eq!(parse("shop history").unwrap().command, Command::History);
+        assert_eq!(parse("shop metrics").unwrap().command, Command::Metrics);
         assert_eq!(parse("shop check").unwrap().command, Command::Check);
     }
 

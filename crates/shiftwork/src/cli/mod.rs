@@ -1,4 +1,4 @@
-//! The command line that every server has: `NAME [start] | reload | scale | stop | status | check`.
+//! The command line that every server has: `NAME [start] | reload | scale | stop | status | metrics | check`.
 //!
 //! [`run`] is what `Server::run` does in a process that a user has started; [`play`] is the same
 //! without the start itself, for which it says what there is to know as [`Prepared`].
@@ -11,6 +11,7 @@ mod documented;
 mod history;
 mod locate;
 mod machine;
+mod metrics;
 mod origin;
 mod output;
 mod progress;
@@ -167,6 +168,7 @@ pub fn play(application: &Application<'_>, arguments: impl IntoIterator<Item = O
         Command::Stop(stop) => commands::stop(application, &cli, stop),
         Command::Status => status::status(application, &cli),
         Command::History => history::history(application, &cli),
+        Command::Metrics => metrics::metrics(application, &cli),
     })
 }
 

@@ -19,6 +19,7 @@ mod history;
 mod kills;
 mod limits;
 mod manager;
+mod metrics;
 mod moves;
 mod privileges;
 mod reload;

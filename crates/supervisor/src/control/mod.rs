@@ -61,6 +61,8 @@ pub enum Request {
     Status {},
     /// Tell what was asked for before, and what came of it.
     History {},
+    /// Tell it in numbers.
+    Metrics {},
 }
 
 impl From<Wish> for Request {
@@ -92,6 +94,11 @@ pub enum Response {
     Status(Box<Status>),
     /// What was asked for before.
     History(History),
+    /// The same in numbers.
+    Metrics {
+        /// In the OpenMetrics text format, which Prometheus reads.
+        text: String,
+    },
     /// The stop has begun; it is over when this process is gone.
     Stopping {
         /// The master's pid.

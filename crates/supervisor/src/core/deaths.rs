@@ -5,6 +5,7 @@ use crate::protocol::template::{HookName, Kind, WorkerDeath};
 use super::child::{Child, Purpose, State};
 use super::event::{ChildId, Ended, Generation, Scope};
 use super::forks::Respawn;
+use super::tally::Cause;
 use super::{Core, Phase};
 
 impl Core {
@@ -95,6 +96,8 @@ impl Core {
             format!("{} {how}; death {deaths} in a row, it is replaced in {wait} ms", child.name())
         };
         self.warn(line);
+        let cause = if child.stuck.is_some() { Cause::Stuck } else { Cause::Crash };
+        self.tally.respawned(child.kind, cause);
         if succeeded {
             return;
         }

@@ -29,6 +29,7 @@ pub mod scale;
 mod standing;
 mod stop;
 mod take_up;
+pub mod tally;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ use reload::{Request, Run, Waiter};
 use respawn::Backoff;
 use scale::{Asked, Scale, Scaling};
 use stop::Stop;
+use tally::Tally;
 use upgrade::Upgrade;
 
 /// What goes on.
@@ -135,6 +137,8 @@ pub struct Core {
     scales: Vec<Asked>,
     #[serde(default)]
     history: history::History,
+    #[serde(default)]
+    tally: Tally,
     greeted: bool,
     /// When the stop begins that was asked for.
     #[serde(default)]
@@ -172,6 +176,7 @@ impl Core {
             scale: Scale::default(),
             scales: Vec::new(),
             history: history::History::default(),
+            tally: Tally::default(),
             greeted: false,
             stop_at: None,
             started_with: None,
@@ -333,6 +338,11 @@ impl Core {
     /// The generation whose workers serve (0: none), for status and answers.
     pub fn generation(&self) -> Generation {
         self.workers.unwrap_or(0)
+    }
+
+    /// What has been decided so far, in numbers.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// The children there are.

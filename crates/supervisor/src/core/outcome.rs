@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How a reload ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The new generation serves and is the one to respawn from.

@@ -16,6 +16,9 @@ use super::outcome::{Outcome, Progress, Verdict};
 use super::stop::Stop;
 use super::{Core, Phase, millis};
 
+/// The generation that is started, and not reloaded.
+const FIRST: Generation = 1;
+
 /// Somebody who waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Waiter {
@@ -276,6 +279,9 @@ impl Core {
     /// Answers those who wait for a run.
     pub(super) fn answer(&mut self, run: Run, verdict: Verdict) {
         let mut outcome = self.outcome(verdict, &run.failure, run.began);
+        if run.generation > FIRST {
+            self.tally.reloaded(verdict, outcome.duration_ms);
+        }
         if verdict == Verdict::Committed {
             outcome.warnings = self.changes_that_wait(run.generation);
         }

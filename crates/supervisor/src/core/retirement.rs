@@ -8,6 +8,7 @@ use crate::protocol::template::Kind;
 use super::child::{Child, Purpose};
 use super::event::ChildId;
 use super::forks::Respawn;
+use super::tally::Cause;
 use super::{Core, Phase};
 
 /// A child that is to be replaced when it is its turn.
@@ -56,6 +57,7 @@ impl Core {
                 worker_id: child.worker_id,
                 purpose: Purpose::Successor { of: child.id },
             };
+            self.tally.respawned(respawn.kind, Cause::Retired);
             self.log(line);
             self.respawns.push(respawn);
         }

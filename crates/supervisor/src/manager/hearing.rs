@@ -123,6 +123,7 @@ impl Manager {
             Verb::Quit => self.take(Event::Quit),
             Verb::Status => self.send_status(ticket),
             Verb::History => self.send_history(ticket),
+            Verb::Metrics => self.send_metrics(ticket),
         }
     }
 

@@ -6,6 +6,7 @@ mod digest;
 mod effects;
 mod hearing;
 mod inspect;
+mod metrics;
 mod orphans;
 mod output;
 mod process;

@@ -59,7 +59,7 @@ impl Manager {
     }
 
     /// Sends an answer that may not fit into a packet.
-    fn send_long(&mut self, ticket: Ticket, response: &Response) {
+    pub(super) fn send_long(&mut self, ticket: Ticket, response: &Response) {
         let file = serde_json::to_vec(response)
             .map_err(std::io::Error::other)
             .and_then(|json| fd::memfd("shiftwork-status", &json));
@@ -69,7 +69,7 @@ impl Manager {
         }
     }
 
-    fn status(&mut self) -> Status {
+    pub(super) fn status(&mut self) -> Status {
         let now = monotonic_ms();
         let generation = self.core.generation();
         let hello = self

@@ -217,6 +217,7 @@ impl Master {
             }
             Request::Status {} => self.ask_manager(Some(ticket), Verb::Status, by),
             Request::History {} => self.ask_manager(Some(ticket), Verb::History, by),
+            Request::Metrics {} => self.ask_manager(Some(ticket), Verb::Metrics, by),
         }
     }
 
@@ -235,7 +236,7 @@ impl Master {
             Verb::Reload { .. } | Verb::Upgrade { .. } | Verb::Rollback { .. } => {
                 self.notify.reloading();
             }
-            Verb::Scale(_) | Verb::Status | Verb::History => {}
+            Verb::Scale(_) | Verb::Status | Verb::History | Verb::Metrics => {}
         }
         if self.abandoned.is_some() {
             if let Some(ticket) = ticket {

@@ -118,6 +118,8 @@ pub enum Verb {
     Status,
     /// Tell what was asked for before.
     History,
+    /// Tell how things are in numbers.
+    Metrics,
 }
 
 impl Verb {
@@ -135,7 +137,12 @@ impl Verb {
             Self::Scale(wish) => {
                 Asked { wish: Some(*wish), ..Asked::new(at_ms, by, What::Scale, &[]) }
             }
-            Self::Stop | Self::Hurry | Self::Quit | Self::Status | Self::History => return None,
+            Self::Stop
+            | Self::Hurry
+            | Self::Quit
+            | Self::Status
+            | Self::History
+            | Self::Metrics => return None,
         })
     }
 }
@@ -279,7 +286,8 @@ pub enum FromManager {
         /// What it came to.
         outcome: Outcome,
     },
-    /// The status, or the history. Descriptor: JSON in a memfd.
+    /// The status, the history or the metrics. Descriptor: a line of the control protocol, in a
+    /// memfd.
     Status {
         /// Who asked.
         ticket: Ticket,

@@ -2,6 +2,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod command;
+pub(crate) mod exposition;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod processes;

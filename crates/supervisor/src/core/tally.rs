@@ -1,0 +1,102 @@
+//! What the core has decided so far, in numbers: for the metrics. Part of its state, so that no total
+//! goes back when a manager dies.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use shiftwork_sys::slab::{BOUNDS_US, BUCKETS};
+
+use super::event::Millis;
+use super::outcome::Verdict;
+use crate::protocol::template::Kind;
+
+/// Why a process was replaced while its generation went on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It died, or could not start.
+    Crash,
+    /// It had asked for it, or was told to with TERM: `max_request`, `max_memory`, `max_lifetime`.
+    Retired,
+    /// Its loop did not turn, and it was killed.
+    Stuck,
+}
+
+/// Reloads by outcome, and replacements by cause.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    #[serde(default, with = "crate::pairs")]
+    reloads: BTreeMap<Verdict, Durations>,
+    #[serde(default, with = "crate::pairs")]
+    respawns: BTreeMap<(Kind, Cause), u64>,
+}
+
+/// How long something took, time and again; the bounds are [`BOUNDS_US`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durations {
+    /// How many fell into each bucket.
+    pub buckets: Vec<u64>,
+    /// All together, in milliseconds.
+    pub sum_ms: u64,
+}
+
+impl Durations {
+    fn record(&mut self, duration: Millis) {
+        let bucket = BOUNDS_US.partition_point(|it| *it < duration.saturating_mul(1000));
+        self.buckets.resize(BUCKETS, 0);
+        self.buckets[bucket] += 1;
+        self.sum_ms = self.sum_ms.saturating_add(duration);
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+impl Tally {
+    /// A reload has ended.
+    pub(super) fn reloaded(&mut self, verdict: Verdict, took: Millis) {
+        self.reloads.entry(verdict).or_default().record(took);
+    }
+
+    /// A process is replaced.
+    pub(super) fn respawned(&mut self, kind: Kind, cause: Cause) {
+        *self.respawns.entry((kind, cause)).or_default() += 1;
+    }
+
+    /// Reloads that ended so, with what they took. The start is none.
+    pub fn reloads(&self, verdict: Verdict) -> Durations {
+        self.reloads.get(&verdict).cloned().unwrap_or_default()
+    }
+
+    /// Replacements of this kind of process for this cause.
+    pub fn respawns(&self, kind: Kind, cause: Cause) -> u64 {
+        self.respawns.get(&(kind, cause)).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn it_is_counted_and_survives() {
+        let mut tally = Tally::default();
+        tally.reloaded(Verdict::Committed, 12);
+        tally.reloaded(Verdict::Committed, 40_000);
+        tally.reloaded(Verdict::Aborted, 0);
+        tally.respawned(Kind::Worker, Cause::Stuck);
+        let written = serde_json::to_string(&tally).unwrap();
+        let read: Tally = serde_json::from_str(&written).unwrap();
+        assert_eq!(read, tally);
+        let committed = read.reloads(Verdict::Committed);
+        assert_eq!((committed.count(), committed.sum_ms), (2, 40_012));
+        assert_eq!(committed.buckets[BUCKETS - 1], 1);
+        assert_eq!(read.reloads(Verdict::Aborted).count(), 1);
+        assert_eq!(read.reloads(Verdict::RolledBack).count(), 0);
+        assert_eq!(read.respawns(Kind::Worker, Cause::Stuck), 1);
+        assert_eq!(read.respawns(Kind::TaskWorker, Cause::Stuck), 0);
+    }
+}
