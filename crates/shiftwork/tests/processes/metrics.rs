@@ -1,6 +1,6 @@
 //! Metrics: what is counted, over reloads and deaths.
 
-use shiftwork_supervisor::control::status::{Status, Totals};
+use shiftwork_supervisor::control::status::Status;
 use shiftwork_supervisor::metrics::{AcceptQueue, Metrics, render};
 use shiftwork_sys::signal;
 
@@ -106,15 +106,10 @@ fn failures_tasks_and_deaths_have_their_own_counts() {
 fn names_that_would_end_a_label_are_written_all_the_same() {
     let odd = "a\"b\\c\nd{e=\"f\"} 7\n# EOF";
     let status = Status {
-        name: "shop".into(),
-        pid: 1,
-        state: "serving".into(),
         generation: 7,
         release: odd.into(),
         uptime_ms: 1500,
-        listeners: Vec::new(),
-        processes: Vec::new(),
-        totals: Totals::default(),
+        ..Status::default()
     };
     let queue = AcceptQueue { listener: odd.into(), slot: 3, waiting: 9 };
     let text = render(Metrics {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A server, its addresses and its processes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The server's name.
     pub name: String,
