@@ -1,4 +1,4 @@
-//! Where a server's own files are.
+//! Where a server's own files are, and where it is asked.
 
 use std::path::PathBuf;
 
@@ -15,4 +15,7 @@ pub struct Places {
     pub pid_file: PathBuf,
     /// The log of a daemon.
     pub log_file: PathBuf,
+    /// Where metrics and status are served over HTTP; None: nowhere.
+    #[serde(default)]
+    pub admin_address: Option<String>,
 }

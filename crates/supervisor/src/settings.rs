@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
+use shiftwork_sys::listen::Address;
 
 mod proving;
 
@@ -179,6 +180,10 @@ pub struct ServerSettings {
     /// these pass to another process, where the handler can write an older one: set to the version
     /// of the release before, it lets that one read them if it is returned to. Default: their own.
     pub session_write_version: Option<u32>,
+    /// Where `GET /metrics` and `GET /status` are answered over HTTP, as `"127.0.0.1:9509"` or
+    /// `"unix:/run/shop/admin.sock"` (mode 0600). Nobody is asked who he is: bind it to the loopback
+    /// or to a Unix socket. Default: nowhere.
+    pub admin_address: Option<String>,
     /// Descriptors a process may hold (`RLIMIT_NOFILE`). Default: raised to the hard limit.
     pub open_files: Option<u64>,
 }
@@ -231,6 +236,7 @@ impl Default for ServerSettings {
             task_queue_size: ByteSize::mib(1),
             max_connection: 10_000,
             session_write_version: None,
+            admin_address: None,
             open_files: None,
         }
     }
@@ -348,6 +354,11 @@ impl ServerSettings {
                 found.push(Invalid { key, reason: "must not be empty".into() });
             }
         }
+        if let Some(address) = &self.admin_address
+            && let Err(error) = Address::parse(address)
+        {
+            found.push(Invalid { key: "admin_address", reason: error.to_string() });
+        }
         let paths = [
             ("run_dir", &self.run_dir),
             ("log_file", &self.log_file),
@@ -444,6 +455,11 @@ mod tests {
             assert_eq!(keys(|it| it.umask = Some(wrong.into())), ["umask"], "{wrong}");
         }
         assert_eq!(keys(|it| it.user = Some(" ".into())), ["user"]);
+        assert_eq!(keys(|it| it.admin_address = Some("127.0.0.1:0".into())), [""; 0]);
+        assert_eq!(keys(|it| it.admin_address = Some("unix:/a".into())), [""; 0]);
+        for wrong in ["", "9509", "example.org:80", "unix:"] {
+            assert_eq!(keys(|it| it.admin_address = Some(wrong.into())), ["admin_address"]);
+        }
         assert_eq!(keys(|it| it.pid_file = Some("".into())), ["pid_file"]);
         assert_eq!(keys(|it| it.control_socket = Some("/x".repeat(54).into())), ["control_socket"]);
     }

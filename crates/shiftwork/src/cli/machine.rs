@@ -36,6 +36,8 @@ pub(super) fn missing(settings: &Settings, places: &Places) -> Vec<SettingsError
     if server.daemonize {
         note("server.log_file", no_folder(&places.log_file));
     }
+    let admin = server.admin_address.as_deref().and_then(|it| it.strip_prefix("unix:"));
+    note("server.admin_address", admin.map(Path::new).and_then(no_folder));
     for (name, address) in &settings.listen {
         let socket = address.strip_prefix("unix:").map(Path::new);
         note(&format!("listen.{name}.address"), socket.and_then(no_folder));

@@ -304,6 +304,13 @@ impl<'a> Layers<'a> {
                 *path = paths::absolute(Path::new(path), &base).to_string_lossy().into_owned();
             }
         }
+        let base = self.base_of("server.admin_address");
+        if let Some(Value::Table(server)) = self.values.get_mut("server")
+            && let Some(Value::String(address)) = server.get_mut("admin_address")
+            && let Some(path) = address.strip_prefix("unix:").filter(|it| !it.is_empty())
+        {
+            *address = format!("unix:{}", paths::absolute(Path::new(path), &base).display());
+        }
     }
 
     /// Where a relative path in this setting starts.

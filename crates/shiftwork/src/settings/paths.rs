@@ -26,7 +26,9 @@ pub(crate) fn rooted(text: &str, base: &Path) -> String {
     let value = super::coerce::unquoted(value.trim());
     let path = match parts[..] {
         ["server", name] if PATHS.contains(&name) => Some(("", value.as_str())),
-        ["listen", _, "address"] => value.strip_prefix("unix:").map(|it| ("unix:", it)),
+        ["listen", _, "address"] | ["server", "admin_address"] => {
+            value.strip_prefix("unix:").map(|it| ("unix:", it))
+        }
         _ => None,
     };
     match path {
@@ -101,6 +103,7 @@ fn places_of(
         control_socket: file(&server.control_socket, "sock"),
         pid_file: file(&server.pid_file, "pid"),
         log_file: file(&server.log_file, "log"),
+        admin_address: server.admin_address.clone(),
         run_dir,
     }
 }
@@ -158,6 +161,7 @@ mod tests {
         let there = |text: &str| rooted(text, Path::new("/here"));
         assert_eq!(there("server.run_dir=run"), "server.run_dir=/here/run");
         assert_eq!(there(" server . log_file = \"./a b\""), " server . log_file =/here/a b");
+        assert_eq!(there("server.admin_address=unix:a"), "server.admin_address=unix:/here/a");
         assert_eq!(there("listen.web.address=unix:w.sock"), "listen.web.address=unix:/here/w.sock");
         for same in [
             "server.run_dir=/run/x",

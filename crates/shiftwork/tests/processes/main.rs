@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod adoption;
 mod callbacks;
 mod chaos;

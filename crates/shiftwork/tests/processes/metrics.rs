@@ -105,12 +105,8 @@ fn failures_tasks_and_deaths_have_their_own_counts() {
 #[test]
 fn names_that_would_end_a_label_are_written_all_the_same() {
     let odd = "a\"b\\c\nd{e=\"f\"} 7\n# EOF";
-    let status = Status {
-        generation: 7,
-        release: odd.into(),
-        uptime_ms: 1500,
-        ..Status::default()
-    };
+    let status =
+        Status { generation: 7, release: odd.into(), uptime_ms: 1500, ..Status::default() };
     let queue = AcceptQueue { listener: odd.into(), slot: 3, waiting: 9 };
     let text = render(Metrics {
         status,

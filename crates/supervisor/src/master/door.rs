@@ -1,4 +1,4 @@
-//! The control socket's listening side: a private file that goes when its server goes.
+//! A private listening socket, the control socket's for one: a file that goes when its server goes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// A bound control socket. Its file is removed with it, if it is still this one.
+/// A bound socket. Its file is removed with it, if it is still this one.
 #[derive(Debug)]
 pub(super) struct Door {
     listener: UnixListener,
@@ -23,7 +23,7 @@ impl Door {
         if UnixStream::connect(path).is_ok() {
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
-                "another server listens on this control socket",
+                "another server listens on this socket",
             ));
         }
         match std::fs::symlink_metadata(path) {

@@ -30,9 +30,10 @@ use crate::settings::ServerSettings;
 
 use super::Master;
 use super::activation::{self, Given};
+use super::admin::Admin;
 use super::control::Control;
 use super::kept::Kept;
-use super::moves::Moves;
+use super::moves::{self, Moves};
 use super::notify::Notify;
 use super::signals::{self, Ears};
 use super::succession::Succession;
@@ -114,6 +115,8 @@ enum StartError {
     Running { name: String, pid: String, file: String },
     #[error("{what} {path}: {error}")]
     Path { what: &'static str, path: String, error: io::Error },
+    #[error("{0}")]
+    Setting(String),
     #[error("{what}: {error}")]
     System { what: &'static str, error: io::Error },
 }
@@ -246,6 +249,7 @@ fn make(
     pid_file.write(pid).map_err(path("cannot write the pid file", &places.pid_file))?;
     let control = Control::bind(&places.control_socket)
         .map_err(path("cannot use the control socket", &places.control_socket))?;
+    let admin = moves::open_admin(places).map_err(StartError::Setting)?;
     let slab = Slab::create(ROWS).map_err(system("cannot make the shared slab"))?;
     let succession = Succession::new().map_err(system("cannot make a socket"))?;
     let daemon = log.is_some();
@@ -268,6 +272,7 @@ fn make(
         moves: Moves::default(),
         pid_file,
         control,
+        admin: Admin::new(admin),
         vault: Vault::new(service.given, service.told.store > 0),
         notify: Notify::new(&service.told),
         ears: Ears::new(terminal),

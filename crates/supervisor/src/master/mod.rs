@@ -2,6 +2,7 @@
 //! else, hears signals and commands, and runs no application code.
 
 mod activation;
+mod admin;
 mod control;
 #[cfg(test)]
 mod documented;
@@ -40,6 +41,7 @@ use crate::protocol::master::{FromManager, START, Seed, ToManager, Verb};
 use crate::protocol::template::ListenerSpec;
 use crate::protocol::wire;
 
+use admin::{Admin, Document};
 use control::Control;
 use kept::Kept;
 use launch::Launcher;
@@ -65,6 +67,7 @@ struct Master {
     moves: Moves,
     pid_file: PidFile,
     control: Control,
+    admin: Admin,
     vault: Vault,
     /// The service manager.
     notify: Notify,
@@ -95,6 +98,8 @@ enum Source {
     Manager,
     Control,
     Client(Ticket),
+    Admin,
+    Scraper(Ticket),
 }
 
 impl Master {
@@ -115,9 +120,16 @@ impl Master {
                             self.requested(ticket, request);
                         }
                     }
+                    Source::Admin => self.admin.accept(|| self.control.ticket()),
+                    Source::Scraper(ticket) => {
+                        if let Some(document) = self.admin.turn(ticket) {
+                            self.wanted(ticket, document);
+                        }
+                    }
                 }
             }
             self.control.pass_deadlines();
+            self.admin.pass_deadlines();
             self.pass_succession();
             self.pass_abandoned_deadline();
             self.notify.pass();
@@ -126,6 +138,7 @@ impl Master {
 
     fn wait(&mut self) -> io::Result<Vec<Source>> {
         let due = self.control.next_deadline().into_iter();
+        let due = due.chain(self.admin.next_deadline());
         let due = due.chain(self.abandoned).chain(self.succession.due());
         let due = due.chain(self.notify.due()).min();
         let timeout = due.map(|due| Duration::from_millis(due.saturating_sub(monotonic_ms())));
@@ -142,6 +155,13 @@ impl Master {
         for (ticket, client, writes) in self.control.clients() {
             let interest = if writes { Interest::READ_WRITE } else { Interest::READ };
             poller.add(Source::Client(ticket), client, interest);
+        }
+        if let Some(door) = self.admin.door() {
+            poller.add(Source::Admin, door.as_fd(), Interest::READ);
+        }
+        for (ticket, client, writes) in self.admin.clients() {
+            let interest = if writes { Interest::READ_WRITE } else { Interest::READ };
+            poller.add(Source::Scraper(ticket), client, interest);
         }
         Ok(poller.wait(timeout)?.into_iter().map(|ready| ready.token).collect())
     }
@@ -250,6 +270,19 @@ impl Master {
         self.succession.ask(ticket, verb, asked);
     }
 
+    /// Somebody at the admin address wants to know something.
+    fn wanted(&mut self, ticket: Ticket, document: Document) {
+        if self.abandoned.is_some() {
+            self.admin.refuse(ticket);
+            return;
+        }
+        let verb = match document {
+            Document::Metrics => Verb::Metrics,
+            Document::Status => Verb::Status,
+        };
+        self.succession.ask(ticket, verb, None);
+    }
+
     fn read_manager(&mut self) {
         self.succession.line.flush();
         let mut buffer = vec![0; wire::MAX_PACKET];
@@ -311,7 +344,11 @@ impl Master {
             FromManager::Status { ticket } => {
                 self.succession.answered(ticket);
                 if let Some(json) = fds.pop().and_then(|it| fd::read_memfd(it.as_fd()).ok()) {
-                    self.control.answer_json(ticket, &json, true);
+                    if self.admin.has(ticket) {
+                        self.admin.answer(ticket, &json);
+                    } else {
+                        self.control.answer_json(ticket, &json, true);
+                    }
                 }
             }
             FromManager::Signal { signo, pid, uid } => {
@@ -351,6 +388,9 @@ impl Master {
                 }
                 if let Some(door) = made.door {
                     self.control.listen_at(door);
+                }
+                if let Some(admin) = made.admin {
+                    self.admin.listen_at(admin);
                 }
                 if let Some(log) = made.log {
                     tracing::info!("the log goes on in {}", self.places.log_file.display());

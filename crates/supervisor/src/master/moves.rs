@@ -10,6 +10,7 @@ use shiftwork_sys::lock::{PidError, PidFile, private_dir};
 use crate::core::event::Generation;
 use crate::places::Places;
 
+use super::admin::AdminDoor;
 use super::door::Door;
 use super::launch::open_log;
 
@@ -25,6 +26,8 @@ pub(super) struct Moves {
 pub(super) struct Made {
     pub(super) pid_file: Option<PidFile>,
     pub(super) door: Option<Door>,
+    /// Some(None): it is to be nowhere.
+    pub(super) admin: Option<Option<AdminDoor>>,
     pub(super) log: Option<OwnedFd>,
 }
 
@@ -81,6 +84,16 @@ impl Moves {
     }
 }
 
+/// Opens the admin address, if there is to be one.
+///
+/// # Errors
+/// A sentence that names setting and address.
+pub(super) fn open_admin(places: &Places) -> Result<Option<AdminDoor>, String> {
+    let Some(address) = &places.admin_address else { return Ok(None) };
+    let explain = |error| format!("server.admin_address: {address}: {error}");
+    AdminDoor::bind(address).map(Some).map_err(explain)
+}
+
 fn make(now: &Places, then: &Places, daemon: bool) -> Result<Made, String> {
     let explain = |key: &'static str, path: &std::path::Path| {
         let path = path.display().to_string();
@@ -106,6 +119,9 @@ fn make(now: &Places, then: &Places, daemon: bool) -> Result<Made, String> {
     if now.control_socket != then.control_socket {
         let door = Door::bind(&then.control_socket);
         made.door = Some(door.map_err(explain("control_socket", &then.control_socket))?);
+    }
+    if now.admin_address != then.admin_address {
+        made.admin = Some(open_admin(then)?);
     }
     if daemon && now.log_file != then.log_file {
         let log = open_log(&then.log_file);

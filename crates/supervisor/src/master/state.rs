@@ -47,6 +47,8 @@ pub struct MasterState {
     pub(super) log: Passed,
     pub(super) ears: EarsState,
     pub(super) control: ControlState,
+    #[serde(default)]
+    pub(super) admin: Option<AdminState>,
     pub(super) vault: VaultState,
     pub(super) succession: SuccessionState,
     pub(super) kept: Vec<(Keepsake, Vec<Passed>)>,
@@ -69,6 +71,15 @@ pub struct ControlState {
     pub(super) inode: u64,
     pub(super) next: Ticket,
     pub(super) clients: BTreeMap<Ticket, ClientState>,
+}
+
+/// The admin address. Whoever asks there in this moment has to ask again.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AdminState {
+    pub(super) listener: Passed,
+    /// The file of a Unix socket.
+    pub(super) path: Option<PathBuf>,
+    pub(super) inode: u64,
 }
 
 /// Somebody who asks.

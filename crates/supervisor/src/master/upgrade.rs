@@ -19,6 +19,7 @@ use crate::role::{self, Role};
 use crate::settings::LogLevel;
 use crate::versions;
 
+use super::admin::{Admin, AdminDoor};
 use super::control::Control;
 use super::kept::Kept;
 use super::launch::{Launcher, leave};
@@ -45,6 +46,7 @@ impl Master {
             log: passing.add(&self.log)?,
             ears: self.ears.describe(),
             control: self.control.describe(&mut passing)?,
+            admin: self.admin.door().map(|it| it.describe(&mut passing)).transpose()?,
             vault: self.vault.describe(&mut passing)?,
             succession: self.succession.describe(&mut passing)?,
             kept: self.kept.describe(&mut passing)?,
@@ -101,6 +103,7 @@ impl Master {
             places: state.places,
             moves: Moves::restore(state.moves),
             control: Control::restore(state.control)?,
+            admin: Admin::new(state.admin.map(AdminDoor::restore).transpose()?),
             vault: Vault::restore(state.vault)?,
             notify: Notify::restore(state.notify),
             ears: Ears::restore(&state.ears),
