@@ -184,6 +184,18 @@ pub struct ServerSettings {
     /// `"unix:/run/shop/admin.sock"` (mode 0600). Nobody is asked who he is: bind it to the loopback
     /// or to a Unix socket. Default: nowhere.
     pub admin_address: Option<String>,
+    /// A folder that is the root directory of template, workers, task workers and hooks, from before
+    /// `preload` runs: everything else is out of their reach. Needs root at the start; set `user` as
+    /// well, since root finds a way out. Default: none.
+    pub chroot: Option<PathBuf>,
+    /// Whether each worker and task worker keeps to processors of its own, as many as it has
+    /// `worker_threads`: those of worker 0 first, in the order of the worker ids, round and round
+    /// over the processors that the server may use. Default false: the kernel moves them as it
+    /// likes.
+    pub cpu_affinity: bool,
+    /// Processors, by number, that `cpu_affinity` leaves to others (to interrupts of a network
+    /// card, for one). Default: none.
+    pub cpu_affinity_ignore: Vec<u32>,
     /// Descriptors a process may hold (`RLIMIT_NOFILE`). Default: raised to the hard limit.
     pub open_files: Option<u64>,
 }
@@ -237,6 +249,9 @@ impl Default for ServerSettings {
             max_connection: 10_000,
             session_write_version: None,
             admin_address: None,
+            chroot: None,
+            cpu_affinity: false,
+            cpu_affinity_ignore: Vec::new(),
             open_files: None,
         }
     }
@@ -365,6 +380,7 @@ impl ServerSettings {
             ("pid_file", &self.pid_file),
             ("control_socket", &self.control_socket),
             ("executable", &self.executable),
+            ("chroot", &self.chroot),
         ];
         for (key, value) in paths {
             let Some(path) = value else { continue };

@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod clock;
+pub mod cpu;
 pub mod daemon;
 pub mod fd;
 pub mod limits;

@@ -2,8 +2,11 @@
 
 use std::ffi::CString;
 use std::io;
+use std::path::Path;
 
-use nix::unistd::{Gid, Group, Uid, User, initgroups, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    Gid, Group, Uid, User, chdir, chroot, initgroups, setgroups, setresgid, setresuid,
+};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 /// Whom to become.
@@ -88,7 +91,26 @@ fn find_group(text: &str) -> Result<u32, UserError> {
 /// # Errors
 /// If the kernel refuses, or if the way back is still open afterwards.
 pub fn drop_to(identity: &Identity) -> io::Result<()> {
-    let uid = Uid::from_raw(identity.uid);
+    take_groups(identity)?;
+    take_ids(identity)
+}
+
+/// As [`drop_to`], with everything but the folder `root` out of reach before the privileges go: it
+/// is `/` from now on, and where this process is. Groups are looked up outside.
+///
+/// # Errors
+/// If the folder cannot be entered, if this is not root, and as for [`drop_to`].
+pub fn confine(root: &Path, identity: Option<&Identity>) -> io::Result<()> {
+    if let Some(identity) = identity {
+        take_groups(identity)?;
+    }
+    chroot(root)?;
+    // Else the way out would be open.
+    chdir("/")?;
+    identity.map_or(Ok(()), take_ids)
+}
+
+fn take_groups(identity: &Identity) -> io::Result<()> {
     let gid = Gid::from_raw(identity.gid);
     if Uid::effective().is_root() {
         match &identity.name {
@@ -99,6 +121,12 @@ pub fn drop_to(identity: &Identity) -> io::Result<()> {
             None => setgroups(&[gid])?,
         }
     }
+    Ok(())
+}
+
+fn take_ids(identity: &Identity) -> io::Result<()> {
+    let uid = Uid::from_raw(identity.uid);
+    let gid = Gid::from_raw(identity.gid);
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
     if !uid.is_root() {

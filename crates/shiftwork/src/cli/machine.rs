@@ -20,6 +20,9 @@ pub(super) fn missing(settings: &Settings, places: &Places) -> Vec<SettingsError
     };
     let server = &settings.server;
     note("server.executable", server.executable.as_deref().and_then(not_executable));
+    let missing =
+        |root: &Path| (!root.is_dir()).then(|| format!("there is no folder {}", root.display()));
+    note("server.chroot", server.chroot.as_deref().and_then(missing));
     // Whether this user may become that one is seen at the start: who checks may be another one.
     match user::resolve(server.user.as_deref(), server.group.as_deref()) {
         Err(error @ UserError::NoUser(_)) => note("server.user", Some(error.to_string())),

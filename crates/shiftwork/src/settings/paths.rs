@@ -15,8 +15,8 @@ pub(crate) fn absolute(path: &Path, base: &Path) -> PathBuf {
 }
 
 /// Settings of `[server]` that are paths.
-pub(super) const PATHS: [&str; 5] =
-    ["run_dir", "log_file", "pid_file", "control_socket", "executable"];
+pub(super) const PATHS: [&str; 6] =
+    ["run_dir", "log_file", "pid_file", "control_socket", "executable", "chroot"];
 
 /// A `KEY=VALUE` that means the same in any other directory: a relative path in it, be it of a
 /// file or of a Unix socket, begins at `base`. All else stays as it is, wrong or not.

@@ -16,11 +16,14 @@ use shiftwork_supervisor::protocol::template::{
     Formats, FromTemplate, Hello, ListenerSpec, Snapshot, ToTemplate,
 };
 use shiftwork_supervisor::protocol::wire;
+use shiftwork_supervisor::settings::ServerSettings;
 use shiftwork_sys::socket::Channel;
+use shiftwork_sys::user::Identity;
 use shiftwork_sys::{fd, limits, process, signal, umask, user};
 
 use crate::server::{AnyApp, Boot, Server, environment};
 use crate::settings::{Settings, places};
+use crate::worker::affinity::candidates;
 use crate::{hand_over, log, task};
 
 use births::Births;
@@ -184,6 +187,9 @@ fn prepare(settings: &Settings) -> Result<(), Stop> {
         Stop::Refused(format!("cannot set the limit of open files (server.open_files): {error}"))
     })?;
     umask::set(settings.server.umask.as_deref().and_then(|it| u32::from_str_radix(it, 8).ok()));
+    if settings.server.cpu_affinity {
+        candidates(&settings.server).map_err(Stop::Refused)?;
+    }
     Ok(())
 }
 
@@ -191,11 +197,30 @@ fn become_user(settings: &Settings) -> Result<(), Stop> {
     let server = &settings.server;
     let identity = user::resolve(server.user.as_deref(), server.group.as_deref())
         .map_err(|error| Stop::Refused(format!("server.user or server.group: {error}")))?;
-    match identity {
-        None => Ok(()),
-        Some(identity) => user::drop_to(&identity)
+    match (&server.chroot, identity) {
+        (None, None) => Ok(()),
+        (None, Some(identity)) => user::drop_to(&identity)
             .map_err(|error| Stop::Refused(format!("cannot become {identity:?}: {error}"))),
+        (Some(root), identity) => enter_jail(root, identity.as_ref(), server),
     }
+}
+
+fn enter_jail(
+    root: &Path,
+    identity: Option<&Identity>,
+    server: &ServerSettings,
+) -> Result<(), Stop> {
+    let refuse =
+        |reason: &str| Stop::Refused(format!("server.chroot: {}: {reason}", root.display()));
+    if user::effective_uid() != 0 {
+        return Err(refuse("only root can change its root directory"));
+    }
+    user::confine(root, identity).map_err(|error| refuse(&error.to_string()))?;
+    // A limit that nobody can look at would never be reached.
+    if server.max_memory.as_u64() > 0 && !Path::new("/proc/self/statm").exists() {
+        return Err(refuse("server.max_memory needs a /proc in it"));
+    }
+    Ok(())
 }
 
 fn hello<P, S>(server: &Server<P, S>, settings: &Settings, release: &str) -> Hello {

@@ -3,6 +3,7 @@
 
 mod accept;
 mod adopt;
+pub(crate) mod affinity;
 mod asks;
 mod background;
 mod connection;

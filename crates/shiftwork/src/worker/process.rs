@@ -23,6 +23,7 @@ use crate::session::StreamLimits;
 use crate::settings::Settings;
 
 use super::accept::Door;
+use super::affinity;
 use super::asks::Asks;
 use super::background::Background;
 use super::life::{DrainOrder, Life, Step};
@@ -74,6 +75,7 @@ where
     process::set_title(&format!("{name}: {title} (gen {})", begin.generation));
     crate::conn::panics::install();
     stack::answer();
+    affinity::apply(&settings.server, begin.worker_id);
     let runtime = match build_runtime(settings.server.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -108,6 +108,7 @@ fn changed<T: Serialize + DeserializeOwned + PartialEq>(from: &T, key: &str, val
         Some(Value::from("trace")),
         Some(Value::from("commit")),
         Some(Value::from("/elsewhere")),
+        Some(Value::from(vec![7])),
     ];
     for candidate in candidates.into_iter().flatten() {
         let mut table = object(from);

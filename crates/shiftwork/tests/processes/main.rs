@@ -8,6 +8,7 @@
 
 mod admin;
 mod adoption;
+mod affinity;
 mod callbacks;
 mod chaos;
 mod connections;
@@ -17,6 +18,7 @@ mod faults;
 mod framings;
 mod held;
 mod history;
+mod jail;
 mod kills;
 mod limits;
 mod manager;
