@@ -64,6 +64,13 @@ fn hang_in_worker_start() {
 }
 
 #[test]
+fn unhealthy() {
+    let cause =
+        r#"not healthy (asked 3 times): /health answered 503: {"error":"fault: unhealthy"}"#;
+    fails_start_and_reload("unhealthy", cause, "10s");
+}
+
+#[test]
 fn a_slow_start_commits() {
     let mut shop = Shop::start();
     let load = Load::keep_alive(shop.web(), 4);

@@ -4,6 +4,7 @@ pub(crate) mod binary;
 pub(crate) mod command;
 pub(crate) mod exposition;
 pub(crate) mod http;
+pub(crate) mod kept;
 pub(crate) mod load;
 pub(crate) mod processes;
 pub(crate) mod shop;

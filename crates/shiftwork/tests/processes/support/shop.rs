@@ -444,7 +444,18 @@ impl Shop {
     /// The command `reload --json`, with more arguments.
     #[track_caller]
     pub(crate) fn reload_with(&self, arguments: &[&str]) -> Reloaded {
-        let ended = self.site.run(&[&["reload", "--json"], arguments].concat());
+        self.outcome_of(&[&["reload", "--json"], arguments].concat())
+    }
+
+    /// The command `rollback --json`.
+    #[track_caller]
+    pub(crate) fn rollback(&self) -> Reloaded {
+        self.outcome_of(&["rollback", "--json"])
+    }
+
+    #[track_caller]
+    fn outcome_of(&self, arguments: &[&str]) -> Reloaded {
+        let ended = self.site.run(arguments);
         let mut reloaded: Reloaded = serde_json::from_str(&ended.stdout)
             .unwrap_or_else(|error| panic!("{error} in the outcome: {ended:?}"));
         reloaded.code = ended.code;
