@@ -1,58 +1,15 @@
 #!/usr/bin/env python3
 """Measures a Shiftwork server beside bare hyper, and what its life costs. Needs wrk.
 
-    cargo build --release -p shiftwork-bench && python3 bench/run.py [rounds]
+    cargo build --release -p shiftwork-bench && python3 bench/run.py [rounds] [part ...]
 
+Parts: requests, life, memory, reloads, handover; all of them if none is named.
 Turns alternate within one run; every figure is a median with its lowest and highest value.
 """
-import json, os, shutil, signal, socket, statistics, subprocess, sys, tempfile, threading, time
+import os, shutil, signal, socket, subprocess, sys, threading, time
 
-ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-BIN = os.path.join(os.path.dirname(__file__), "..", "target", "release")
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-def show(name, values, unit=""):
-    middle = statistics.median(values)
-    print(f"{name:58} {middle:10.2f} {unit:6} ({min(values):.2f} to {max(values):.2f})", flush=True)
-    return middle
-
-
-class Plain:
-    """A Shiftwork server of bench/src/bin/plain.rs, in the background."""
-
-    def __init__(self, *settings, **environment):
-        self.folder = tempfile.mkdtemp(prefix="shiftwork-bench-")
-        self.base = [os.path.join(BIN, "plain"), "--set", f"server.run_dir={self.folder}"]
-        for setting in settings:
-            self.base += ["--set", setting]
-        began = time.perf_counter()
-        subprocess.run(self.base + ["start", "-d"], check=True, stdout=subprocess.DEVNULL,
-                       cwd=self.folder, env={**os.environ, **environment})
-        self.start_ms = (time.perf_counter() - began) * 1000
-        self.address = self.status()["listeners"][0]["address"]
-
-    def command(self, *words):
-        return subprocess.run(self.base + list(words), check=True, capture_output=True, text=True)
-
-    def status(self):
-        return json.loads(self.command("status", "--json").stdout)
-
-    def pids(self, role=None):
-        return [it["pid"] for it in self.status()["processes"] if role in (None, it["role"])]
-
-    def stop(self):
-        self.command("stop")
-        shutil.rmtree(self.folder)
-
-
-def cpu_seconds(pids):
-    total = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/stat") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
+from handover import handover
+from server import BIN, Plain, ROUNDS, cpu_seconds, show
 
 
 def wrk(address, pids, seconds=3):
@@ -202,10 +159,14 @@ def under_reloads(seconds=5):
     server.stop()
 
 
+PARTS = {"requests": plain_text, "life": life, "memory": memory, "reloads": under_reloads,
+         "handover": handover}
+
 if __name__ == "__main__":
-    if not shutil.which("wrk"):
+    wanted = [word for word in sys.argv[1:] if not word.isdigit()] or list(PARTS)
+    if unknown := [word for word in wanted if word not in PARTS]:
+        sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if "requests" in wanted and not shutil.which("wrk"):
         sys.exit("wrk is not installed; Debian has it under that name")
-    plain_text()
-    life()
-    memory()
-    under_reloads()
+    for part in wanted:
+        PARTS[part]()

@@ -42,7 +42,15 @@ pub const SEEDS: &[Target] = &[
     ),
     ("framings", framings, &[b"\x11one\r\ntwo\nthr", b"\x32\x00\x03abc\x00\x00\x00"]),
     ("tasks", tasks, &[b"\x01\x00\x02\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0hipayload"]),
-    ("control", control, &[br#"{"command":"reload"}"#, br#"{"status":{}}"#, br#""status""#]),
+    (
+        "control",
+        control,
+        &[
+            br#"{"verb":"reload","set":["app.a=1"]}"#,
+            br#"{"verb":"stop","now":true}"#,
+            br#"{"verb":"status"}"#,
+        ],
+    ),
     (
         "supervisor",
         supervisor,
