@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use shiftwork_supervisor::control::client::{Client, ClientError};
+use shiftwork_supervisor::control::status::Status;
 use shiftwork_supervisor::control::{Request, Response};
 use shiftwork_supervisor::core::event::Until;
 use shiftwork_supervisor::core::outcome::{Outcome, Verdict};
@@ -20,6 +21,9 @@ use super::{Application, Cli, Reload, Stop, exit, locate, output};
 /// A server that is asked how it is and says nothing for so long is stuck.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Draining processes are looked at so often.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// The end of the user's patience.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
@@ -31,6 +35,12 @@ impl Deadline {
     pub(super) fn after(timeout: Option<Duration>) -> Self {
         let end = timeout.and_then(|it| Instant::now().checked_add(it));
         Self { end, given: timeout.unwrap_or_default() }
+    }
+
+    /// This one, or a nearer one.
+    fn within(self, patience: Duration) -> Self {
+        let near = Self::after(Some(patience));
+        if self.end.is_some_and(|end| Some(end) < near.end) { self } else { near }
     }
 
     /// What is left; None: for ever.
@@ -129,14 +139,8 @@ pub(super) fn reload(application: &Application<'_>, cli: &Cli, reload: &Reload) 
     };
     // A server that refuses may have closed already: its reason is read all the same.
     let sent = client.send(&request);
-    let mut shown = Shown::new(cli.json);
-    let last = loop {
-        match deadline.receive(&mut client) {
-            Ok(Response::Progress(progress)) => shown.update(progress),
-            other => break other,
-        }
-    };
-    shown.finish();
+    let socket = locate(application, cli).socket;
+    let last = follow(&mut client, deadline, &socket, cli.json);
     match last {
         Ok(Response::Outcome(outcome)) if cli.json => {
             let status = status_of(&outcome);
@@ -147,6 +151,42 @@ pub(super) fn reload(application: &Application<'_>, cli: &Cli, reload: &Reload) 
         Ok(Response::Refused { reason, not_permitted }) => refused(name, &reason, not_permitted),
         Ok(_) => unexpected(name),
         Err(error) => failed(name, sent.as_ref().err().unwrap_or(&error), "; the reload goes on"),
+    }
+}
+
+/// Shows how far it is until the last line of the answer, and gives that. While old processes drain,
+/// they are looked at from time to time.
+pub(super) fn follow(
+    client: &mut Client,
+    deadline: Deadline,
+    socket: &Path,
+    json: bool,
+) -> Result<Response, ClientError> {
+    let mut shown = Shown::new(json);
+    let last = loop {
+        let turn = if shown.drains() { deadline.within(LOOK) } else { deadline };
+        match turn.receive(client) {
+            Ok(Response::Progress(progress)) => shown.update(progress),
+            Err(ClientError::TimedOut(_)) if shown.drains() && deadline.left().is_ok() => {
+                if let Ok(status) = look(socket, deadline.within(LOOK)) {
+                    shown.remains(&status);
+                }
+            }
+            Err(ClientError::TimedOut(_)) => break Err(ClientError::TimedOut(deadline.given)),
+            other => break other,
+        }
+    };
+    shown.finish();
+    last
+}
+
+/// Asks the server how it is.
+fn look(socket: &Path, deadline: Deadline) -> Result<Box<Status>, ClientError> {
+    let mut client = Client::connect(socket)?;
+    client.send(&Request::Status {})?;
+    match deadline.receive(&mut client)? {
+        Response::Status(status) => Ok(status),
+        _ => Err(ClientError::Closed),
     }
 }
 

@@ -32,9 +32,23 @@ pub(super) fn settings_errors(name: &str, errors: &[SettingsError], json: bool) 
 
 /// Whether stdout may be coloured.
 pub(super) fn colour() -> bool {
-    let set = |name: &str| std::env::var_os(name).is_some_and(|it| !it.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|it| it == "dumb");
-    std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb
+    std::io::stdout().is_terminal() && may_colour()
+}
+
+/// Whether a terminal may be coloured.
+pub(super) fn may_colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    !refused && !is_dumb()
+}
+
+/// Whether the terminal cannot go back to what it has written.
+pub(super) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|it| it.is_empty() || it == "dumb")
+}
+
+/// Whether stderr is a terminal on which a picture can change.
+pub(super) fn draws() -> bool {
+    std::io::stderr().is_terminal() && !is_dumb()
 }
 
 /// The text with this SGR code, as `1` for bold, where colour is wanted.

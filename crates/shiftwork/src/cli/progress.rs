@@ -1,105 +1,100 @@
-//! How far a reload is: a line that changes on a terminal, lines in a pipe, nothing in JSON.
+//! How far a reload is, on stderr: a picture that changes on a terminal, lines in a pipe, events with
+//! `--json`.
 
-use std::io::IsTerminal;
+mod picture;
+
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use shiftwork_supervisor::control::Response;
+use shiftwork_supervisor::control::status::Status;
 use shiftwork_supervisor::core::outcome::Progress;
 
 use super::output;
+use picture::{Picture, Remains};
 
 /// Shows progress on stderr.
 #[derive(Debug)]
-pub(super) enum Shown {
-    Nothing,
-    Lines { last: Option<Progress> },
-    Bar(ProgressBar),
+pub(super) struct Shown {
+    how: How,
+    /// Whether the new generation is in force, and only the end of the old one is waited for.
+    drains: bool,
+    remains: Option<Remains>,
+}
+
+#[derive(Debug)]
+enum How {
+    /// One event a line.
+    Json,
+    /// One line for what has changed.
+    Lines,
+    /// All there is, drawn anew.
+    Live { bar: ProgressBar, picture: Picture, colour: bool },
 }
 
 impl Shown {
     /// Begins.
     pub(super) fn new(json: bool) -> Self {
-        if json {
-            return Self::Nothing;
-        }
-        if !std::io::stderr().is_terminal() {
-            return Self::Lines { last: None };
-        }
-        let bar = ProgressBar::new_spinner();
-        bar.set_message("reload");
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Self::Bar(bar)
+        let how = if json {
+            How::Json
+        } else if output::draws() {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(100));
+            How::Live { bar, picture: Picture::default(), colour: output::may_colour() }
+        } else {
+            How::Lines
+        };
+        Self { how, drains: false, remains: None }
     }
 
-    /// The reload is this far.
+    /// It is this far.
     pub(super) fn update(&mut self, progress: Progress) {
-        match self {
-            Self::Nothing => {}
-            Self::Lines { last } => {
-                if last.as_ref() != Some(&progress) {
-                    output::warn(&line(&progress));
-                    *last = Some(progress);
-                }
+        self.drains = progress.phase == "draining";
+        match &mut self.how {
+            How::Json => {
+                let event = serde_json::to_string(&Response::Progress(progress));
+                output::warn(&event.unwrap_or_default());
             }
-            Self::Bar(bar) => {
-                let template = if progress.total > 0 {
-                    "{spinner} {msg} [{bar:24}] {pos}/{len}"
-                } else {
-                    "{spinner} {msg}"
-                };
-                if let Ok(style) = ProgressStyle::with_template(template) {
-                    bar.set_style(style.progress_chars("=> "));
-                }
-                bar.set_length(progress.total.into());
-                bar.set_position(progress.done.into());
-                bar.set_message(words(&progress));
+            How::Lines => output::warn(&picture::line(&progress)),
+            How::Live { bar, picture, colour } => {
+                picture.update(&progress);
+                bar.set_message(picture.draw(*colour));
+            }
+        }
+    }
+
+    /// Whether only the end of the old processes is waited for, so that it is worth asking how they are.
+    pub(super) fn drains(&self) -> bool {
+        self.drains
+    }
+
+    /// What the old processes still have in hand.
+    pub(super) fn remains(&mut self, status: &Status) {
+        let remains = Remains::of(status);
+        if self.remains.replace(remains) == Some(remains) {
+            return;
+        }
+        match &mut self.how {
+            How::Json => {
+                let event = serde_json::json!({ "event": "draining", "processes": remains.processes,
+                    "in_flight": remains.in_flight, "connections": remains.connections });
+                output::warn(&event.to_string());
+            }
+            How::Lines => output::warn(&remains.to_string()),
+            How::Live { bar, picture, colour } => {
+                picture.remains = Some(remains);
+                bar.set_message(picture.draw(*colour));
             }
         }
     }
 
     /// It is over: the terminal is left as it was.
     pub(super) fn finish(self) {
-        if let Self::Bar(bar) = self {
+        if let How::Live { bar, .. } = self.how {
             bar.finish_and_clear();
         }
-    }
-}
-
-fn words(progress: &Progress) -> String {
-    let generation = progress.generation;
-    match progress.phase.as_str() {
-        "waiting" => "waiting for what goes on already".into(),
-        "starting" => format!("starting generation {generation}"),
-        "replacing" => format!("replacing with generation {generation}"),
-        "rolling_back" => format!("rolling generation {generation} back"),
-        "upgrading_probing" => "asking the new program".into(),
-        "upgrading_manager" => "replacing the manager".into(),
-        "upgrading_master" => "replacing the master".into(),
-        "draining" => "draining the old generation".into(),
-        "scaling" => "scaling".into(),
-        other => format!("{other}, generation {generation}"),
-    }
-}
-
-fn line(progress: &Progress) -> String {
-    let words = words(progress);
-    match progress.total {
-        0 => words,
-        total => format!("{words}: {}/{total}", progress.done),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines() {
-        let at = |phase: &str, done, total| {
-            line(&Progress { phase: phase.into(), generation: 2, done, total })
-        };
-        assert_eq!(at("starting", 1, 4), "starting generation 2: 1/4");
-        assert_eq!(at("waiting", 0, 0), "waiting for what goes on already");
-        assert_eq!(at("canary", 0, 1), "canary, generation 2: 0/1");
     }
 }

@@ -6,9 +6,8 @@ use shiftwork_supervisor::control::{Request, Response};
 use shiftwork_supervisor::core::outcome::{Outcome, Verdict};
 use shiftwork_supervisor::core::scale::{Count, MOST, Wish};
 
-use super::commands::{Deadline, connect, failed, refused, unexpected};
-use super::progress::Shown;
-use super::{Application, Cli, exit, output};
+use super::commands::{Deadline, connect, failed, follow, refused, unexpected};
+use super::{Application, Cli, exit, locate, output};
 
 /// How to scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +39,8 @@ pub(super) fn scale(application: &Application<'_>, cli: &Cli, scale: &Scale) -> 
         Err(status) => return status,
     };
     let sent = client.send(&Request::from(scale.wish));
-    let mut shown = Shown::new(cli.json);
-    let last = loop {
-        match deadline.receive(&mut client) {
-            Ok(Response::Progress(progress)) => shown.update(progress),
-            other => break other,
-        }
-    };
-    shown.finish();
-    match last {
+    let socket = locate(application, cli).socket;
+    match follow(&mut client, deadline, &socket, cli.json) {
         Ok(Response::Outcome(outcome)) => tell(&outcome, cli.json),
         Ok(Response::Refused { reason, not_permitted }) => refused(name, &reason, not_permitted),
         Ok(_) => unexpected(name),

@@ -12,6 +12,7 @@ use shiftwork_supervisor::control::status::{
 use shiftwork_supervisor::control::{History, Request};
 use shiftwork_supervisor::core::history::{Asked, Entry};
 use shiftwork_supervisor::core::outcome::{Outcome, Progress};
+use shiftwork_supervisor::core::slots::Slot;
 
 use crate::tables::read;
 
@@ -49,6 +50,7 @@ fn every_field_has_its_words() {
     let structs = [
         ("outcome", fields::<Outcome>()),
         ("progress", fields::<Progress>()),
+        ("slot", fields::<Slot>()),
         ("status", fields::<Status>()),
         ("listener", fields::<ListenerStatus>()),
         ("release", fields::<ReleaseStatus>()),

@@ -36,6 +36,8 @@ pub struct Client {
     stream: BufReader<UnixStream>,
     pid: i32,
     timeout: Option<Duration>,
+    /// What has come of the next line.
+    line: Vec<u8>,
 }
 
 impl Client {
@@ -53,7 +55,7 @@ impl Client {
             _ => ClientError::Io(error),
         })?;
         let pid = shiftwork_sys::peer::credentials(&stream)?.pid;
-        Ok(Self { stream: BufReader::new(stream), pid, timeout: None })
+        Ok(Self { stream: BufReader::new(stream), pid, timeout: None, line: Vec::new() })
     }
 
     /// The longest wait for each line of the answer. Default: for ever.
@@ -86,10 +88,10 @@ impl Client {
     /// # Errors
     /// If the server is gone, silent for too long, or not to be understood.
     pub fn receive(&mut self) -> Result<Response, ClientError> {
-        let mut line = String::new();
-        match self.stream.read_line(&mut line) {
+        // After a wait that was too short the rest of the line still comes.
+        match self.stream.read_until(b'\n', &mut self.line) {
             Ok(0) => Err(ClientError::Closed),
-            Ok(_) => Ok(serde_json::from_str(&line)?),
+            Ok(_) => Ok(serde_json::from_slice(&std::mem::take(&mut self.line))?),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(ClientError::TimedOut(self.timeout.unwrap_or_default()))
             }

@@ -26,6 +26,7 @@ mod retire;
 mod retirement;
 pub mod sample;
 pub mod scale;
+pub mod slots;
 mod standing;
 mod stop;
 mod take_up;
@@ -139,6 +140,8 @@ pub struct Core {
     history: history::History,
     #[serde(default)]
     tally: Tally,
+    #[serde(skip)]
+    told: slots::Told,
     greeted: bool,
     /// When the stop begins that was asked for.
     #[serde(default)]
@@ -177,6 +180,7 @@ impl Core {
             scales: Vec::new(),
             history: history::History::default(),
             tally: Tally::default(),
+            told: slots::Told::default(),
             greeted: false,
             stop_at: None,
             started_with: None,
@@ -235,6 +239,7 @@ impl Core {
             Event::Tick => {}
         }
         self.advance();
+        self.tell_slots();
         std::mem::take(&mut self.out)
     }
 

@@ -224,8 +224,12 @@ impl Core {
             generation: observation.generation(),
             done: seconds(self.now - observation.since),
             total: seconds(observation.until - observation.since),
+            slots: Vec::new(),
         };
-        if !tickets.is_empty() {
+        if self.phase == Phase::Idle {
+            self.tell_progress(progress);
+        } else if !tickets.is_empty() {
+            // Another run goes on, and its slots are told to those who wait for that.
             self.out.push(Action::Progress { tickets, progress });
         }
     }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::slots::Slot;
+
 /// How a reload ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,7 +64,7 @@ pub struct Outcome {
 }
 
 /// How far a reload is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// `waiting`, `starting`, `proving`, `canary`, `replacing`, `observing`, `rolling_back`,
     /// `scaling`, or a stage of an upgrade.
@@ -73,4 +75,7 @@ pub struct Progress {
     pub done: u32,
     /// Of how many.
     pub total: u32,
+    /// The processes that have changed their state since the last report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<Slot>,
 }

@@ -277,16 +277,14 @@ impl Core {
     fn report_trial(&mut self, canary: Sample) {
         let Phase::Proving(Proving { run, stage: Stage::Serving(_) }) = &self.phase else { return };
         let Some(settings) = self.settings_of(run.generation) else { return };
-        let tickets: Vec<_> = run.waiters.iter().map(|it| it.ticket).collect();
         let number = |it: u64| u32::try_from(it).unwrap_or(u32::MAX);
         let progress = Progress {
             phase: "canary".into(),
             generation: run.generation,
             done: number(canary.served()),
             total: number(Limits::of(settings).requests),
+            slots: Vec::new(),
         };
-        if !tickets.is_empty() {
-            self.out.push(Action::Progress { tickets, progress });
-        }
+        self.tell_progress(progress);
     }
 }

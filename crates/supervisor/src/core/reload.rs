@@ -166,7 +166,7 @@ impl Core {
             None => self.waiting = Some(request),
         }
         if self.phase != Phase::Idle {
-            let progress = Progress { phase: "waiting".into(), generation: 0, done: 0, total: 0 };
+            let progress = Progress { phase: "waiting".into(), ..Progress::default() };
             self.out.push(Action::Progress { tickets, progress });
         }
     }
@@ -211,6 +211,7 @@ impl Core {
         run.from = from.unwrap_or(0);
         run.deadline = Some(self.now + start_timeout);
         self.phase = Phase::Starting(run);
+        self.begin_telling();
         self.report("starting", 0, 0);
     }
 
@@ -278,6 +279,7 @@ impl Core {
 
     /// Answers those who wait for a run.
     pub(super) fn answer(&mut self, run: Run, verdict: Verdict) {
+        self.tell_slots();
         let mut outcome = self.outcome(verdict, &run.failure, run.began);
         if run.generation > FIRST {
             self.tally.reloaded(verdict, outcome.duration_ms);
@@ -299,6 +301,12 @@ impl Core {
             verdict == Verdict::Committed || (verdict == Verdict::RolledBack && run.asked_back);
         let (later, now): (Vec<_>, Vec<_>) =
             run.waiters.into_iter().partition(|waiter| done && waiter.until == Until::Drained);
+        let patient: Vec<_> = later.iter().map(|waiter| waiter.ticket).collect();
+        if !patient.is_empty() {
+            let (phase, generation) = ("draining".into(), outcome.generation);
+            let progress = Progress { phase, generation, ..Progress::default() };
+            self.out.push(Action::Progress { tickets: patient, progress });
+        }
         self.draining.extend(later.into_iter().map(|waiter| (waiter, outcome.clone())));
         let tickets = now.into_iter().map(|waiter| waiter.ticket).collect();
         self.out.push(Action::Finish { tickets, outcome });
@@ -333,11 +341,8 @@ impl Core {
     /// Tells those who wait how far the run is.
     pub(super) fn report(&mut self, phase: &str, done: u32, total: u32) {
         let Some(run) = self.phase.run() else { return };
-        let tickets: Vec<_> = run.waiters.iter().map(|waiter| waiter.ticket).collect();
-        let progress = Progress { phase: phase.into(), generation: run.generation, done, total };
-        if !tickets.is_empty() {
-            self.out.push(Action::Progress { tickets, progress });
-        }
+        let (phase, generation) = (phase.to_owned(), run.generation);
+        self.tell_progress(Progress { phase, generation, done, total, slots: Vec::new() });
     }
 
     /// Whether a child belongs to a reload that has not let all of its kind serve.

@@ -129,7 +129,7 @@ impl Core {
         }
         self.scales.push(Asked { ticket, wish });
         if self.phase != Phase::Idle {
-            let progress = Progress { phase: "waiting".into(), generation: 0, done: 0, total: 0 };
+            let progress = Progress { phase: "waiting".into(), ..Progress::default() };
             let tickets = ticket.into_iter().collect();
             self.out.push(Action::Progress { tickets, progress });
         }
@@ -176,6 +176,8 @@ impl Core {
             bound,
             reported: 0,
         });
+        self.begin_telling();
+        self.report_scaling(0, 0);
         if !bound {
             self.out.push(Action::Widen { generation });
         }
@@ -274,6 +276,7 @@ impl Core {
         let scaling = scaling.clone();
         self.assign_doors();
         self.drop_surplus();
+        self.tell_slots();
         let mut outcome = self.outcome(verdict, &reason, scaling.began);
         outcome.scaled = Some(self.sizes());
         let tickets = scaling.waiters.iter().map(|waiter| waiter.ticket).collect();
@@ -374,10 +377,7 @@ impl Core {
         let generation = self.generation();
         let Phase::Scaling(scaling) = &mut self.phase else { return };
         scaling.reported = done;
-        let tickets: Vec<_> = scaling.waiters.iter().map(|waiter| waiter.ticket).collect();
-        if !tickets.is_empty() {
-            let progress = Progress { phase: "scaling".into(), generation, done, total };
-            self.out.push(Action::Progress { tickets, progress });
-        }
+        let phase = "scaling".to_owned();
+        self.tell_progress(Progress { phase, generation, done, total, slots: Vec::new() });
     }
 }

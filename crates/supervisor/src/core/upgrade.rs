@@ -181,7 +181,7 @@ impl Core {
         let Phase::Upgrading(upgrade) = &self.phase else { return };
         let tickets: Vec<_> = upgrade.request.waiters.iter().map(|it| it.ticket).collect();
         let phase = format!("upgrading_{stage}");
-        let progress = Progress { phase, generation: self.generation(), done: 0, total: 0 };
+        let progress = Progress { phase, generation: self.generation(), ..Progress::default() };
         if !tickets.is_empty() {
             self.out.push(Action::Progress { tickets, progress });
         }

@@ -1,6 +1,7 @@
 //! What the tests of whole processes stand on.
 
 pub(crate) mod binary;
+pub(crate) mod browser;
 pub(crate) mod command;
 pub(crate) mod exposition;
 pub(crate) mod http;
