@@ -65,6 +65,9 @@ pub enum Command {
     Stop(Stop),
     /// Tell how it is.
     Status,
+    /// Watch it.
+    #[cfg(feature = "top")]
+    Top(super::Top),
     /// Tell what was asked of it, and what came of that.
     History,
     /// Tell it in numbers.
@@ -223,6 +226,16 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
+    /// Watch the server and its processes, live on this terminal
+    #[cfg(feature = "top")]
+    Top {
+        /// Look so often, as 500ms
+        #[arg(long, value_name = "DURATION", default_value = "1s")]
+        #[arg(value_parser = humantime::parse_duration)]
+        interval: Duration,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Show the last reloads, upgrades and changes of number: when, who asked, what came of it
     History {
         #[command(flatten)]
@@ -322,6 +335,8 @@ fn understand(verb: Option<Verb>, daemonize: bool) -> Option<(Command, Common)> 
         }
         Some(Verb::Stop { now, timeout, common }) => (Command::Stop(Stop { now, timeout }), common),
         Some(Verb::Status { common }) => (Command::Status, common),
+        #[cfg(feature = "top")]
+        Some(Verb::Top { interval, common }) => (Command::Top(super::Top { interval }), common),
         Some(Verb::History { common }) => (Command::History, common),
         Some(Verb::Metrics { common }) => (Command::Metrics, common),
         Some(Verb::Check { common }) => (Command::Check, common),
@@ -385,6 +400,11 @@ mod tests {
         let stop = Stop { now: true, timeout: Some(Duration::from_secs(60)) };
         assert_eq!(parse("shop stop --now --timeout 1m").unwrap().command, Command::Stop(stop));
         assert_eq!(parse("shop status").unwrap().command, Command::Status);
+        #[cfg(feature = "top")]
+        match parse("shop top --interval 250ms").unwrap().command {
+            Command::Top(top) => assert_eq!(top.interval, Duration::from_millis(250)),
+            other => panic!("{other:?}"),
+        }
         assert_eq!(parse("shop history").unwrap().command, Command::History);
         assert_eq!(parse("shop metrics").unwrap().command, Command::Metrics);
         assert_eq!(parse("shop check").unwrap().command, Command::Check);

@@ -216,6 +216,16 @@ fn tell(outcome: &Outcome, until: Until) -> u8 {
     status_of(outcome)
 }
 
+/// What a reload came to, with the new code's own words if it failed.
+#[cfg(feature = "top")]
+pub(super) fn told(outcome: &Outcome) -> String {
+    let sentence = sentence(outcome, Until::Committed);
+    match outcome.outcome {
+        Verdict::Committed => sentence,
+        _ => format!("{}\n{sentence}", outcome.output.trim_end()).trim_start().to_owned(),
+    }
+}
+
 fn sentence(outcome: &Outcome, until: Until) -> String {
     let Outcome { generation, reason, duration_ms, .. } = outcome;
     let goes_on = match generation {

@@ -18,6 +18,8 @@ mod progress;
 mod rollback;
 mod scale;
 mod status;
+#[cfg(feature = "top")]
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -35,6 +37,8 @@ pub use args::{Cli, Command, Reload, Stop};
 pub use locate::{locate, read_snapshot};
 pub use rollback::Rollback;
 pub use scale::Scale;
+#[cfg(feature = "top")]
+pub use top::Top;
 
 /// Exit statuses, the same for every command.
 pub mod exit {
@@ -167,6 +171,8 @@ pub fn play(application: &Application<'_>, arguments: impl IntoIterator<Item = O
         Command::Scale(scale) => scale::scale(application, &cli, scale),
         Command::Stop(stop) => commands::stop(application, &cli, stop),
         Command::Status => status::status(application, &cli),
+        #[cfg(feature = "top")]
+        Command::Top(top) => top::top(application, &cli, top),
         Command::History => history::history(application, &cli),
         Command::Metrics => metrics::metrics(application, &cli),
     })

@@ -18,6 +18,13 @@ pub(super) fn warn(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Says what has failed; gives the exit status.
+#[cfg(feature = "top")]
+pub(super) fn failure(name: &str, what: &str) -> u8 {
+    warn(&format!("{name}: {what}"));
+    exit::FAILED
+}
+
 /// Says what is wrong with the settings; gives the exit status.
 pub(super) fn settings_errors(name: &str, errors: &[SettingsError], json: bool) -> u8 {
     if json {

@@ -11,7 +11,8 @@ use shiftwork_supervisor::control::status::Status;
 use shiftwork_supervisor::core::outcome::Progress;
 
 use super::output;
-use picture::{Picture, Remains};
+pub(super) use picture::Picture;
+use picture::Remains;
 
 /// Shows progress on stderr.
 #[derive(Debug)]

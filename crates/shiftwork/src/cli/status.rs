@@ -133,21 +133,35 @@ fn tree(status: &Status, colour: bool) -> String {
     lines.join("\n")
 }
 
-fn row(process: &ProcessStatus, last: bool) -> Vec<String> {
+/// The name of a process, at its place in the tree.
+pub(super) fn branch(process: &ProcessStatus, last: bool) -> String {
     let branch = if last { "└─" } else { "├─" };
+    let name = name(process);
+    match process.role {
+        Role::Master => name,
+        Role::Manager => format!("└─ {name}"),
+        Role::Template | Role::Worker | Role::TaskWorker => format!("   {branch} {name}"),
+    }
+}
+
+/// The name of a process.
+pub(super) fn name(process: &ProcessStatus) -> String {
     let id = process.worker_id.map(|it| format!(" {it}")).unwrap_or_default();
-    let name = match process.role {
+    match process.role {
         Role::Master => "master".to_owned(),
-        Role::Manager => "└─ manager".to_owned(),
-        Role::Template => format!("   {branch} template"),
-        Role::Worker => format!("   {branch} worker{id}"),
-        Role::TaskWorker => format!("   {branch} task worker{id}"),
-    };
+        Role::Manager => "manager".to_owned(),
+        Role::Template => "template".to_owned(),
+        Role::Worker => format!("worker{id}"),
+        Role::TaskWorker => format!("task worker{id}"),
+    }
+}
+
+fn row(process: &ProcessStatus, last: bool) -> Vec<String> {
     let number = |it: Option<String>| it.unwrap_or_else(|| "-".into());
     let works = matches!(process.role, Role::Worker | Role::TaskWorker);
     let counted = |it: u64| if works { count(it) } else { String::new() };
     vec![
-        name,
+        branch(process, last),
         number(process.pid.map(|it| it.to_string())),
         process.generation.map(|it| it.to_string()).unwrap_or_default(),
         process.state.clone(),
@@ -165,12 +179,12 @@ fn count(number: u64) -> String {
     number.to_string()
 }
 
-fn memory(bytes: u64) -> String {
+pub(super) fn memory(bytes: u64) -> String {
     ByteSize::b(bytes).to_string()
 }
 
 /// The two largest units are enough.
-fn time(ms: u64) -> String {
+pub(super) fn time(ms: u64) -> String {
     let whole =
         if ms < 1_000 { Duration::from_millis(ms) } else { Duration::from_secs(ms / 1_000) };
     let text = humantime::format_duration(whole).to_string();

@@ -9,11 +9,22 @@ use toml::Table;
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
+/// This machine, as cargo calls it.
+fn platform() -> &'static str {
+    if cfg!(target_arch = "aarch64") {
+        "aarch64-unknown-linux-gnu"
+    } else {
+        "x86_64-unknown-linux-gnu"
+    }
+}
+
 /// Every package of the workspace's whole tree.
 fn packages() -> Vec<Value> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        // What is for other systems is not at hand, and never built in.
+        .args(["--filter-platform", platform()])
         .args(["--manifest-path", manifest])
         .output()
         .expect("run cargo");

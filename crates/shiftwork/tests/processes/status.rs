@@ -127,8 +127,9 @@ fn every_living_generation_has_its_release() {
     let manager = status.one("manager");
     send(manager, signal::KILL);
     wait_gone(manager);
-    let after = shop.until("it is known again", |it| digested(it) && it.releases.len() == 1);
-    assert_eq!(after.releases[0].digest.as_ref(), Some(&second));
-    assert_eq!(after.releases[0].started_ms, status.releases[1].started_ms);
+    let after = shop.until("it is known again", digested);
+    let (before, after) = (&status.releases[1], after.releases.last().unwrap());
+    assert_eq!((after.generation, after.digest.as_ref()), (2, Some(&second)));
+    assert_eq!(after.started_ms, before.started_ms);
     shop.stop();
 }

@@ -17,7 +17,7 @@ const WIDTH: usize = 24;
 
 /// All that is known, for a terminal.
 #[derive(Debug, Default)]
-pub(super) struct Picture {
+pub(in crate::cli) struct Picture {
     words: String,
     done: u32,
     total: u32,
@@ -33,7 +33,7 @@ struct Pair {
 }
 
 impl Picture {
-    pub(super) fn update(&mut self, progress: &Progress) {
+    pub(in crate::cli) fn update(&mut self, progress: &Progress) {
         self.words = words(progress);
         (self.done, self.total) = (progress.done, progress.total);
         for slot in &progress.slots {
@@ -45,7 +45,7 @@ impl Picture {
     }
 
     /// The first line, and one a slot.
-    pub(super) fn draw(&self, colour: bool) -> String {
+    pub(in crate::cli) fn draw(&self, colour: bool) -> String {
         let mut lines = vec![self.head(colour)];
         lines.extend(self.remains.map(|it| format!("  {it}")));
         for ((kind, worker_id), pair) in self.slots.iter().take(MOST_LINES) {
