@@ -296,7 +296,7 @@ impl Core {
         let all = run.into_iter().chain(kills).chain(templates).chain(respawns).chain(hooks);
         let all = all
             .chain(self.stop_at)
-            .chain(self.observation.as_ref().map(Observation::next))
+            .chain(self.observation_due())
             .chain(self.next_pulse())
             .chain(self.templates_due().map(|(_, at)| at));
         // What was killed already has no deadline any more.

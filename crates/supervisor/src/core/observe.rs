@@ -39,11 +39,6 @@ impl Observation {
     pub(super) fn generation(&self) -> Generation {
         self.run.generation
     }
-
-    /// When it has to be looked at.
-    pub(super) fn next(&self) -> Millis {
-        self.until.min(self.due)
-    }
 }
 
 impl Core {
@@ -126,6 +121,13 @@ impl Core {
         }
         self.out.push(Action::Measure { children });
         self.report_observing();
+    }
+
+    /// When the observed generation has to be looked at. One that is to be taken back waits for the end
+    /// of something else, and not for a time.
+    pub(super) fn observation_due(&self) -> Option<Millis> {
+        let observation = self.observation.as_ref()?;
+        self.too_bad(observation).is_none().then(|| observation.until.min(observation.due))
     }
 
     /// The workers of a generation that count for it.

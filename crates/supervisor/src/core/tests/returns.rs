@@ -91,6 +91,19 @@ fn a_release_that_always_crashes_is_taken_back_unasked() {
 }
 
 #[test]
+fn whoever_keeps_no_releases_keeps_one_while_another_is_observed() {
+    let mut world = serving(ServerSettings { keep_releases: 0, ..observed() });
+    world.plan.fault = Fault::CrashesLater;
+    assert_eq!(world.reload(Scope::All).outcome, Verdict::RolledBack);
+    world.run();
+    all_of(&world, 1);
+    world.plan.fault = Fault::None;
+    assert_eq!(world.reload(Scope::All).outcome, Verdict::Committed);
+    world.run();
+    assert_eq!(world.templates.iter().copied().collect::<Vec<_>>(), [3]);
+}
+
+#[test]
 fn a_release_that_fails_too_much_is_taken_back_if_there_is_a_limit() {
     for (limit, expected) in [(Some(0.4), Verdict::RolledBack), (None, Verdict::Committed)] {
         let mut world = serving(ServerSettings { max_error_rate: limit, ..observed() });
@@ -153,6 +166,26 @@ fn what_is_taken_back_during_a_reload_makes_that_begin_anew() {
     assert!(!world.finished.contains_key(&second));
     let outcome = world.wait_for(second);
     assert_eq!((outcome.outcome, outcome.generation), (Verdict::Committed, 4));
+}
+
+#[test]
+fn what_is_to_be_taken_back_waits_for_a_change_of_hands_without_spinning() {
+    let mut world = serving(ServerSettings { max_crashes: 0, ..observed() });
+    world.ask(Scope::All, Until::Committed);
+    world.run();
+    let second = world.ask(Scope::All, Until::Committed);
+    // Until the second one has been told to serve, and is not there yet.
+    while !world.log.iter().any(|it| matches!(it, Action::Serve { child } if world.core.child(*child).is_some_and(|it| it.generation == 3))) {
+        let event = world.events.pop_front().unwrap();
+        world.tell(event);
+    }
+    let victim = world.child(2, Kind::TaskWorker, 2);
+    let ended = crate::core::event::Ended::Signal(9);
+    world.processes.remove(&victim);
+    world.tell(Event::Gone { child: victim, ended, tasks_wait: false });
+    assert_eq!(world.core.state(), "reloading");
+    assert!(world.core.next_deadline().is_none_or(|due| due > world.now), "it spins");
+    assert_eq!(world.wait_for(second).generation, 3);
 }
 
 #[test]
@@ -343,6 +376,18 @@ fn a_manager_that_dies_goes_on_observing_and_goes_on_going_back() {
             all_of(&world, 1);
         }
     }
+}
+
+#[test]
+fn what_a_manager_was_about_to_ask_for_on_the_way_back_is_asked_again() {
+    let mut world = serving(settings(2, 1));
+    assert_eq!(world.reload(Scope::All).outcome, Verdict::Committed);
+    world.run();
+    let until = Until::Committed;
+    world.events.push_back(Event::Rollback { ticket: Some(99), until });
+    world.kill_manager(0);
+    assert_eq!(world.wait_for(99).outcome, Verdict::RolledBack);
+    all_of(&world, 1);
 }
 
 #[test]
