@@ -39,7 +39,8 @@ const DIM: &str = "2";
 fn code_of(state: &str) -> Option<&'static str> {
     match state {
         "serving" | "running" | "ready" => Some("32"),
-        "draining" | "starting" | "reloading" | "stopping" => Some("33"),
+        "draining" | "starting" | "proving" | "observing" | "reloading" | "rolling_back"
+        | "scaling" | "upgrading" | "stopping" => Some("33"),
         _ => None,
     }
 }

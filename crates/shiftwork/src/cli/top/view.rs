@@ -66,8 +66,8 @@ impl Paint {
     fn state(self, state: &str) -> Style {
         match state {
             "serving" | "running" | "ready" => self.fg(Color::Green),
-            "draining" | "starting" | "loading" | "reloading" | "scaling" | "upgrading"
-            | "stopping" => self.fg(Color::Yellow),
+            "draining" | "starting" | "loading" | "proving" | "observing" | "reloading"
+            | "rolling_back" | "scaling" | "upgrading" | "stopping" => self.fg(Color::Yellow),
             _ => Style::new(),
         }
     }
