@@ -3,12 +3,13 @@
 //! The asker sends a signal to each thread. What the handler does first is allowed in a signal
 //! handler: it writes bare addresses. Then it tries to write them with names, for which it takes
 //! memory and locks; that may hang if the thread was interrupted while it held them. So the handler
-//! never returns, and whoever asks ends the process afterwards.
+//! never returns: when all threads have written, the process ends itself, and whoever asks ends it if
+//! that takes too long.
 
 #![allow(unsafe_code)]
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The signal: the second real-time signal that the C library leaves to programs.
 #[must_use]
@@ -28,8 +29,9 @@ pub fn answer() {
     }
 }
 
-/// Asks every thread of a process for its stack, and tells how many were asked. The process must be
-/// ended afterwards. One that cannot answer is ended by this.
+/// Asks every thread of a process for its stack, and tells how many were asked. The process ends
+/// itself when it has answered, by SIGKILL; one that does not get so far must be ended. One that
+/// cannot answer is ended by this.
 ///
 /// # Errors
 /// If there is no such process.
@@ -48,10 +50,13 @@ pub fn ask(pid: i32) -> io::Result<usize> {
     Ok(asked)
 }
 
+/// Threads that have been reached and have not written yet.
+static REACHED: AtomicUsize = AtomicUsize::new(0);
 /// One thread writes at a time.
 static WRITING: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn show(_: libc::c_int) {
+    REACHED.fetch_add(1, Ordering::AcqRel);
     while WRITING.swap(true, Ordering::Acquire) {
         nap();
     }
@@ -70,6 +75,12 @@ extern "C" fn show(_: libc::c_int) {
     let names = std::backtrace::Backtrace::force_capture();
     let _ = writeln!(io::stderr(), "the same with names, thread {thread}:\n{names}");
     WRITING.store(false, Ordering::Release);
+    if REACHED.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // SAFETY: getpid and kill take numbers only.
+        unsafe {
+            libc::kill(libc::getpid(), libc::SIGKILL);
+        }
+    }
     loop {
         nap();
     }

@@ -236,6 +236,23 @@ fn sockets_that_it_opens_are_served_by_name() {
     }
 }
 
+/// Whether a process has a socket that listens at an address.
+fn listens(pid: i32, address: SocketAddr) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    // See proc(5), /proc/net/tcp: 0A is LISTEN, the tenth field the inode.
+    let port = format!(":{:04X}", address.port());
+    let sockets: Vec<String> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields.len() > 9 && fields[1].ends_with(&port) && fields[3] == "0A")
+        .map(|fields| format!("socket:[{}]", fields[9]))
+        .collect();
+    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    open.flatten()
+        .filter_map(|it| fs::read_link(it.path()).ok())
+        .any(|it| sockets.iter().any(|socket| it.as_os_str() == socket.as_str()))
+}
+
 /// Sockets that were given to be kept, by name.
 fn kept(manager: &mut Manager) -> Vec<(String, OwnedFd)> {
     manager.read();
@@ -269,6 +286,7 @@ fn a_master_that_dies_loses_no_listener_and_no_client_that_waits() {
     let old = shop.status().one("worker");
     shop.signal(signal::KILL);
     shop.wait();
+    until("the old worker's door is closed", || !listens(old, web));
     // The port is open still; who comes now waits.
     let mut waiting = Client::connect(web).unwrap();
     waiting.send(b"GET /hello HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();

@@ -9,8 +9,8 @@ use super::child::{Child, State};
 use super::event::{Action, ChildId, Generation, Millis};
 use super::{Core, millis};
 
-/// A stuck process has so long to write down where it stands.
-const LAST_LOOK: Millis = 2_000;
+/// A stuck process writes down where it stands and ends itself; so long it has for that.
+const LAST_LOOK: Millis = 5_000;
 /// Pulses are felt at most and at least so often.
 const SHORTEST: Millis = 100;
 const LONGEST: Millis = 1_000;

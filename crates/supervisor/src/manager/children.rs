@@ -16,6 +16,7 @@ use crate::protocol::template::{HookCall, Kind, ToTemplate};
 use crate::protocol::worker::{Begin, DrainMode, Resource, ToWorker};
 
 use super::Manager;
+use super::inspect::in_hand;
 use super::output::OutputPipe;
 use super::process::Process;
 use super::resources::{BoundListener, Queue, listeners_of};
@@ -203,13 +204,8 @@ impl Manager {
         match process.pid {
             Some(pid) => {
                 if let Some(reason) = reason {
-                    let row = process.row.map(|row| self.slab.row(row));
-                    let (in_hand, oldest) =
-                        row.map_or((0, 0), |row| (row.in_flight(), row.oldest_ms()));
-                    let age = if oldest == 0 { 0 } else { monotonic_ms().saturating_sub(oldest) };
-                    tracing::warn!(
-                        "killing it: {reason}; {in_hand} requests in hand, the oldest {age} ms old"
-                    );
+                    let in_hand = in_hand(&self.slab, process.row);
+                    tracing::warn!("killing it: {reason}; {in_hand}");
                 }
                 let _ = signal::kill(pid, signal::KILL);
             }

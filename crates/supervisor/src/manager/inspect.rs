@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use shiftwork_sys::slab::Row;
+use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::slab::{Row, Slab};
 use shiftwork_sys::stack;
 
 use crate::core::event::{ChildId, Event};
@@ -38,10 +39,12 @@ impl Manager {
         self.events.push_back(Event::Measured { samples });
     }
 
-    /// Writes down what the kernel tells of a stuck process, and has the process itself write its
-    /// stacks, in names, to the log.
+    /// Writes down what a stuck process has in hand and what the kernel tells of it, and has the
+    /// process itself write its stacks, in names, to the log; then it ends itself.
     pub(super) fn inspect(&mut self, child: ChildId) {
-        let Some(pid) = self.processes.children.get(&child).and_then(|it| it.pid) else { return };
+        let Some(process) = self.processes.children.get(&child) else { return };
+        let Some(pid) = process.pid else { return };
+        tracing::warn!("pid {pid} has {}", in_hand(&self.slab, process.row));
         for thread in threads(pid) {
             tracing::warn!("{}", describe(pid, thread));
         }
@@ -62,6 +65,14 @@ fn counted(row: &Row) -> Sample {
         timed: sums.latency.count(),
         spent_us: sums.latency.sum_us,
     }
+}
+
+/// What would be lost with a process.
+pub(super) fn in_hand(slab: &Slab, row: Option<u32>) -> String {
+    let row = row.map(|row| slab.row(row));
+    let (requests, oldest) = row.map_or((0, 0), |row| (row.in_flight(), row.oldest_ms()));
+    let age = if oldest == 0 { 0 } else { monotonic_ms().saturating_sub(oldest) };
+    format!("{requests} requests in hand, the oldest {age} ms old")
 }
 
 fn threads(pid: i32) -> Vec<i32> {

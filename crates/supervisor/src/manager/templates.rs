@@ -79,6 +79,7 @@ impl Manager {
             channel: theirs.as_fd(),
             role: &role,
             output: input.as_fd(),
+            mortal: false,
         });
         let pid = match launched {
             Ok(pid) => pid,

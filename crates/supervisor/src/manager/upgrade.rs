@@ -82,6 +82,8 @@ impl Manager {
             channel: theirs.as_fd(),
             role: &|number| (role::VARIABLE, Role::Probe.value(number, inode)),
             output: input.as_fd(),
+            // It may hang, and be known to nobody when this manager dies.
+            mortal: true,
         })?;
         let mut line = Line::new(ours);
         let version = env!("CARGO_PKG_VERSION").to_owned();

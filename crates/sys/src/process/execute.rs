@@ -24,6 +24,8 @@ pub struct Launch<'a> {
     pub role: &'a dyn Fn(i32) -> (&'static str, String),
     /// Its stdout and stderr; stdin stays this process's.
     pub output: BorrowedFd<'a>,
+    /// Whether it is killed when this process, which has one thread, dies or ends.
+    pub mortal: bool,
 }
 
 /// Executes it as a child of this process, with default signals, and gives its pid.
@@ -35,9 +37,13 @@ pub fn execute(launch: &Launch<'_>) -> io::Result<i32> {
     let arguments = c_strings(launch.arguments.iter().cloned())?;
     let environment = with_variable(name, &value)?;
     let (failed, failure) = io::pipe()?;
+    let parent = std::process::id();
     match fork()? {
         Forked::Child => {
             drop(failed);
+            if launch.mortal && !die_with(parent) {
+                exit(127);
+            }
             let error = become_it(launch, &arguments, &environment);
             let number = error.raw_os_error().unwrap_or(libc::EINVAL);
             let _ = (&failure).write_all(&number.to_ne_bytes());
@@ -85,6 +91,15 @@ pub(super) fn arrays(
 
 pub(super) fn c_strings(strings: impl Iterator<Item = OsString>) -> io::Result<Vec<CString>> {
     strings.map(|it| CString::new(it.into_vec()).map_err(io::Error::other)).collect()
+}
+
+/// Has the kernel kill this process when its parent dies; false: that is dead already.
+fn die_with(parent: u32) -> bool {
+    // SAFETY: prctl and getppid take numbers only.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        u32::try_from(libc::getppid()) == Ok(parent)
+    }
 }
 
 /// Comes back only with the reason why it could not.

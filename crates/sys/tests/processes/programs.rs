@@ -37,6 +37,7 @@ fn launch(
         channel,
         role: &|number| ("SYS_TEST", format!("role:{number}")),
         output,
+        mortal: false,
     })
 }
 
