@@ -34,7 +34,7 @@ fn a_loop_that_does_not_turn_is_shown_killed_and_replaced() {
     pass(&mut world, 2_500);
     assert_eq!(inspected(&world), [victim]);
     assert!(world.processes.contains_key(&victim), "it has time to show where it stands");
-    pass(&mut world, 3_000);
+    pass(&mut world, 6_000);
     assert!(!world.processes.contains_key(&victim));
     assert_eq!(world.serving_in(1, Kind::Worker), [0, 1]);
     assert_eq!(inspected(&world), [victim], "once");
