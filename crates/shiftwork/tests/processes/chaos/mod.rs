@@ -63,7 +63,7 @@ fn chaos(kills: bool) {
     let scene = Scene { web: shop.web(), till: shop.till(), witness: witness.clone() };
     let _over = Over(witness.clone());
     let clients = clients::employ(&scene, &mut dice);
-    let mut world = World { shop, witness, workers: 3, releases: 1, story: Vec::new() };
+    let mut world = World { shop, witness, workers: 3, set: 3, releases: 1, story: Vec::new() };
     let begun = Instant::now();
     while begun.elapsed() < length {
         let event = plan::next(&mut dice, kills);
@@ -108,7 +108,10 @@ impl Drop for Over {
 struct World {
     shop: Shop,
     witness: Arc<Witness>,
+    /// How many there are to be.
     workers: usize,
+    /// How many the settings say.
+    set: usize,
     releases: usize,
     story: Vec<String>,
 }
@@ -117,9 +120,21 @@ impl World {
     fn perform(&mut self, event: &Event) {
         match event {
             Event::Workers(count) => {
-                self.workers = *count;
                 self.shop.put("server.worker_num", *count as i64);
                 self.committed(&["reload"]);
+                // What was scaled holds until the setting changes.
+                if *count == self.set && *count != self.workers {
+                    self.committed(&["scale", &count.to_string()]);
+                }
+                (self.set, self.workers) = (*count, *count);
+            }
+            Event::Scale(count) => {
+                self.committed(&["scale", &count.to_string()]);
+                self.workers = *count;
+            }
+            Event::Rollback => {
+                self.committed(&["reload"]);
+                self.committed(&["rollback"]);
             }
             Event::Release => {
                 self.install();

@@ -77,6 +77,10 @@ pub(super) enum Event {
     Upgrade,
     /// Another number of workers, by the settings file.
     Workers(usize),
+    /// Another number of workers, by the command `scale`.
+    Scale(usize),
+    /// A reload, and the way back from it.
+    Rollback,
     /// A reload that must fail.
     Broken(Broken),
     /// kill -9.
@@ -93,8 +97,8 @@ impl fmt::Display for Event {
     }
 }
 
-const FAULTS: [&str; 4] =
-    ["exit_at_start", "panic_in_preload", "thread_in_preload", "panic_in_worker_start"];
+const FAULTS: [&str; 5] =
+    ["exit_at_start", "panic_in_preload", "thread_in_preload", "panic_in_worker_start", "unhealthy"];
 
 /// The next event.
 pub(super) fn next(dice: &mut Dice, kills: bool) -> Event {
@@ -111,7 +115,7 @@ pub(super) fn next(dice: &mut Dice, kills: bool) -> Event {
             _ => Event::Kill(victim),
         };
     }
-    match dice.below(12) {
+    match dice.below(14) {
         0 => Event::Signals(1 + dice.below(20)),
         1 => Event::TaskWorkers,
         2 => Event::Retire,
@@ -125,6 +129,8 @@ pub(super) fn next(dice: &mut Dice, kills: bool) -> Event {
             let all = (0..2 + dice.below(2)).map(|_| dice.one(&simple).clone());
             Event::Together(all.collect())
         }
+        9 => Event::Scale(1 + dice.below(5)),
+        10 => Event::Rollback,
         _ => Event::Reload,
     }
 }
