@@ -149,8 +149,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [address, busy, idle, seconds] = arguments.as_slice() else { return Err(usage.into()) };
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let time = Duration::from_secs_f64(seconds.parse()?);
-    let felt = LocalSet::new()
-        .block_on(&runtime, run(address, busy.parse()?, idle.parse()?, time))?;
+    let felt =
+        LocalSet::new().block_on(&runtime, run(address, busy.parse()?, idle.parse()?, time))?;
     println!("{}", serde_json::to_string(&felt)?);
     Ok(())
 }

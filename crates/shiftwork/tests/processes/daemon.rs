@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::processes::{parent, title};
-use crate::support::shop::{Shop, Site};
+use crate::support::shop::{Shop, Site, Status};
 
 /// Session of a process.
 fn session(pid: i32) -> i32 {
@@ -69,7 +69,7 @@ fn a_restarted_daemon_adds_to_its_log() {
 fn titles_tell_role_and_generation() {
     let shop = Shop::start();
     shop.reload();
-    let status = shop.until("one generation is left", |status| status.role("template").len() == 1);
+    let status = shop.until("one generation is left", Status::is_of_one_generation);
     for process in &status.processes {
         let title = title(process.pid);
         assert!(title.starts_with("shop: "), "{title}");

@@ -7,7 +7,7 @@ use crate::support::binary;
 use crate::support::http::{Client, post};
 use crate::support::load::Load;
 use crate::support::processes::{send, wait_gone};
-use crate::support::shop::{Reloaded, Shop, Site};
+use crate::support::shop::{Reloaded, Shop, Site, Status};
 use shiftwork_sys::signal;
 
 #[test]
@@ -193,8 +193,7 @@ fn more_and_fewer_workers_under_load() {
     for (generation, workers) in (2..).zip([4_u32, 1, 3, 2]) {
         shop.put("server.worker_num", workers);
         shop.reload();
-        let status =
-            shop.until("the old generation is gone", |status| status.role("template").len() == 1);
+        let status = shop.until("the old generation is gone", Status::is_of_one_generation);
         let mut ids: Vec<_> = status.role("worker").iter().filter_map(|w| w.worker_id).collect();
         ids.sort_unstable();
         assert_eq!(ids, (0..workers).collect::<Vec<_>>());

@@ -49,9 +49,10 @@ fn flags_win_over_environment_over_file() {
         .env("SHIFTWORK__SERVER__WORKER_NUM", "4")
         .env("SHIFTWORK__APP__RELEASE", "from-environment"))
     .expect(0);
-    let line = |key: &str| ended.stdout.lines().find(|line| line.contains(key)).unwrap().to_owned();
-    assert!(line("worker_num").contains('5'), "{}", ended.stdout);
-    assert!(line("release").contains("from-environment"), "{}", ended.stdout);
+    let line =
+        |key: &str| ended.stdout.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+    assert!(line("server.worker_num").contains('5'), "{}", ended.stdout);
+    assert!(line("app.release").contains("from-environment"), "{}", ended.stdout);
 }
 
 #[test]

@@ -52,8 +52,7 @@ fn the_status_has_its_fixed_shape_and_true_figures() {
     client.receive().unwrap();
     // A reload retires processes, not their figures.
     shop.reload();
-    let after =
-        shop.until("the old generation is gone", |status| status.role("template").len() == 1);
+    let after = shop.until("the old generation is gone", Status::is_of_one_generation);
     assert!(after.totals["requests"].as_u64().is_some_and(|n| n >= requests), "{after:#?}");
     shop.stop();
 }

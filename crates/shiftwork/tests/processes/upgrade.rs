@@ -113,7 +113,7 @@ fn it_leaves_no_descriptor_behind() {
     let shop = Shop::start();
     let count = |shop: &Shop| {
         let status = shop.until("only one generation lives", |status| {
-            status.state == "serving" && status.role("template").len() == 1
+            status.state == "serving" && status.is_of_one_generation()
         });
         // The status itself comes over a connection, which may be open still.
         (open_descriptors(status.pid) / 4, open_descriptors(status.one("manager")) / 4)

@@ -9,11 +9,14 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use sha2::{Digest as _, Sha256};
+use shiftwork_sys::clock::monotonic_ms;
 
 use super::Manager;
 
 /// A block takes less than a millisecond.
 const BLOCK: usize = 256 * 1024;
+/// A manager that is never idle reads one after so many milliseconds.
+const LATE: u64 = 10;
 
 /// The SHA-256 of an executable, as far as it is known.
 #[derive(Debug)]
@@ -97,8 +100,14 @@ impl Manager {
         self.releases.values().any(|it| it.digest.is_reading())
     }
 
+    /// Whether it is time for a block, whatever else there is to do.
+    pub(super) fn is_digest_late(&self) -> bool {
+        monotonic_ms().saturating_sub(self.digested_ms) >= LATE
+    }
+
     /// Reads one block of one executable.
     pub(super) fn digest_a_block(&mut self) {
+        self.digested_ms = monotonic_ms();
         let Some(release) = self.releases.values_mut().find(|it| it.digest.is_reading()) else {
             return;
         };

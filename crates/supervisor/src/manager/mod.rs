@@ -122,6 +122,8 @@ pub struct Manager {
     deaths: u64,
     /// When this manager began.
     born_ms: u64,
+    /// When a block of an executable was read last.
+    digested_ms: u64,
     exit: Option<i32>,
 }
 
@@ -245,6 +247,7 @@ impl Manager {
             answers: Vec::new(),
             deaths: 0,
             born_ms: monotonic_ms(),
+            digested_ms: 0,
             exit: None,
         })
     }
@@ -276,10 +279,14 @@ impl Manager {
             let left = due.map(|due| Duration::from_millis(due.saturating_sub(monotonic_ms())));
             let digesting = self.is_digesting();
             let sources = self.poll(if digesting { Some(Duration::ZERO) } else { left })?;
-            if !digesting || !sources.is_empty() || left.is_some_and(|it| it.is_zero()) {
+            let busy = !sources.is_empty() || left.is_some_and(|it| it.is_zero());
+            // Not even a manager that always has something to do keeps it from coming to an end.
+            if digesting && (!busy || self.is_digest_late()) {
+                self.digest_a_block();
+            }
+            if busy || !digesting {
                 return Ok(sources);
             }
-            self.digest_a_block();
         }
     }
 

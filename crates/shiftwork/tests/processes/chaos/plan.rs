@@ -97,8 +97,13 @@ impl fmt::Display for Event {
     }
 }
 
-const FAULTS: [&str; 5] =
-    ["exit_at_start", "panic_in_preload", "thread_in_preload", "panic_in_worker_start", "unhealthy"];
+const FAULTS: [&str; 5] = [
+    "exit_at_start",
+    "panic_in_preload",
+    "thread_in_preload",
+    "panic_in_worker_start",
+    "unhealthy",
+];
 
 /// The next event.
 pub(super) fn next(dice: &mut Dice, kills: bool) -> Event {

@@ -85,6 +85,13 @@ impl Status {
         self.processes.iter().filter(|process| process.role == role).collect()
     }
 
+    /// Whether all that serves, starts or drains is of the generation in force; a parked template is
+    /// no matter.
+    pub(crate) fn is_of_one_generation(&self) -> bool {
+        let own = |it: &Process| it.generation.is_none_or(|it| it == 0 || it == self.generation);
+        self.processes.iter().all(own)
+    }
+
     /// Pids of a role, in one generation.
     pub(crate) fn pids(&self, role: &str, generation: u64) -> Vec<i32> {
         self.role(role)
