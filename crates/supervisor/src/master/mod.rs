@@ -3,6 +3,7 @@
 
 mod activation;
 mod admin;
+mod asked;
 mod control;
 #[cfg(test)]
 mod documented;
@@ -24,30 +25,28 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use shiftwork_sys::clock::{monotonic_ms, wall_ms};
+use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::lock::PidFile;
 use shiftwork_sys::process::{self, Exit};
 use shiftwork_sys::signal::{self, Received, SignalFd};
 use shiftwork_sys::wait::{Interest, Poller};
 use shiftwork_sys::{fd, slab::Slab};
 
-use crate::control::{Request, Response};
+use crate::control::Response;
 use crate::core::event::{Ended, Generation, Millis, Ticket};
-use crate::core::history::Requester;
 use crate::core::outcome::{Outcome, Verdict};
-use crate::core::scale::Wish;
 use crate::places::Places;
-use crate::protocol::master::{FromManager, START, Seed, ToManager, Verb};
+use crate::protocol::master::{FromManager, START, Seed, ToManager};
 use crate::protocol::template::ListenerSpec;
 use crate::protocol::wire;
 
-use admin::{Admin, Document};
+use admin::Admin;
 use control::Control;
 use kept::Kept;
 use launch::Launcher;
 use moves::Moves;
 use notify::Notify;
-use signals::{Asked, Ears};
+use signals::Ears;
 use succession::Succession;
 use vault::Vault;
 
@@ -176,27 +175,6 @@ impl Master {
         }
     }
 
-    fn signalled(&mut self, received: Received) {
-        match self.ears.hear(received.signo, monotonic_ms()) {
-            Some(Asked::Verb(verb)) => {
-                let by = self.sender(received);
-                self.ask_manager(None, verb, by);
-            }
-            Some(Asked::ReopenLog) => self.reopen_log(),
-            None => {}
-        }
-    }
-
-    /// Who has sent a signal. A service manager that is spoken to is the one that started this process.
-    fn sender(&self, received: Received) -> Requester {
-        let Received { signo, pid, uid } = received;
-        let signal = signal::name(signo);
-        if self.notify.is_heard() && pid != 0 && pid == process::parent() {
-            return Requester::ServiceManager { signal };
-        }
-        Requester::Signal { signal, uid, pid }
-    }
-
     fn reap(&mut self) {
         while let Ok(Some((pid, exit))) = process::reap() {
             if self.succession.pid == Some(pid) {
@@ -211,76 +189,6 @@ impl Master {
             }
         }
         self.leave_when_alone();
-    }
-
-    fn requested(&mut self, ticket: Ticket, request: Request) {
-        let by = self.control.asker(ticket);
-        match request {
-            Request::Reload { scope, set, until } => {
-                let verb = Verb::Reload { scope, overrides: set, until };
-                self.ask_manager(Some(ticket), verb, by);
-            }
-            Request::Upgrade { set, until } => {
-                self.ask_manager(Some(ticket), Verb::Upgrade { overrides: set, until }, by);
-            }
-            Request::Rollback { until } => {
-                self.ask_manager(Some(ticket), Verb::Rollback { until }, by);
-            }
-            Request::Scale { workers, task_workers } => {
-                let wish = Wish { workers, task_workers };
-                self.ask_manager(Some(ticket), Verb::Scale(wish), by);
-            }
-            Request::Stop { now } => {
-                let pid = std::process::id().cast_signed();
-                self.control.answer(ticket, &Response::Stopping { pid });
-                self.ask_manager(None, if now { Verb::Quit } else { Verb::Stop }, by);
-            }
-            Request::Status {} => self.ask_manager(Some(ticket), Verb::Status, by),
-            Request::History {} => self.ask_manager(Some(ticket), Verb::History, by),
-            Request::Metrics {} => self.ask_manager(Some(ticket), Verb::Metrics, by),
-        }
-    }
-
-    fn ask_manager(&mut self, ticket: Option<Ticket>, verb: Verb, by: Requester) {
-        match verb {
-            Verb::Stop => {
-                self.notify.stopping();
-                if !self.delays_stop {
-                    self.vault.hide_unix_files();
-                }
-            }
-            Verb::Hurry | Verb::Quit => {
-                self.notify.stopping();
-                self.vault.hide_unix_files();
-            }
-            Verb::Reload { .. } | Verb::Upgrade { .. } | Verb::Rollback { .. } => {
-                self.notify.reloading();
-            }
-            Verb::Scale(_) | Verb::Status | Verb::History | Verb::Metrics => {}
-        }
-        if self.abandoned.is_some() {
-            if let Some(ticket) = ticket {
-                let reason = "the server is stopping: its manager has died".to_owned();
-                self.control.answer(ticket, &Response::Refused { reason, not_permitted: false });
-            }
-            return;
-        }
-        let ticket = ticket.unwrap_or_else(|| self.control.ticket());
-        let asked = verb.asked(wall_ms(), by);
-        self.succession.ask(ticket, verb, asked);
-    }
-
-    /// Somebody at the admin address wants to know something.
-    fn wanted(&mut self, ticket: Ticket, document: Document) {
-        if self.abandoned.is_some() {
-            self.admin.refuse(ticket);
-            return;
-        }
-        let verb = match document {
-            Document::Metrics => Verb::Metrics,
-            Document::Status => Verb::Status,
-        };
-        self.succession.ask(ticket, verb, None);
     }
 
     fn read_manager(&mut self) {
