@@ -6,19 +6,13 @@ use shiftwork_supervisor::core::outcome::Verdict;
 use shiftwork_supervisor::core::scale::{Count, Wish};
 use shiftwork_sys::user;
 
-use super::commands::{Deadline, PATIENCE, connect, failed, refused, unexpected};
 use super::output::{colour, moment, paint};
+use super::speak::{answer, unexpected};
 use super::{Application, Cli, exit, output};
 
 /// Asks the server for its history and prints that. Gives the exit status.
 pub(super) fn history(application: &Application<'_>, cli: &Cli) -> u8 {
-    let name = application.name;
-    let mut client = match connect(application, cli) {
-        Ok(client) => client,
-        Err(status) => return status,
-    };
-    let sent = client.send(&Request::History {});
-    match Deadline::after(Some(PATIENCE)).receive(&mut client) {
+    match answer(application, cli, &Request::History {}) {
         Ok(Response::History(history)) => {
             output::say(&if cli.json {
                 serde_json::to_string(&history).unwrap_or_default()
@@ -27,9 +21,8 @@ pub(super) fn history(application: &Application<'_>, cli: &Cli) -> u8 {
             });
             exit::OK
         }
-        Ok(Response::Refused { reason, not_permitted }) => refused(name, &reason, not_permitted),
-        Ok(_) => unexpected(name),
-        Err(error) => failed(name, sent.as_ref().err().unwrap_or(&error), ""),
+        Ok(_) => unexpected(application.name),
+        Err(status) => status,
     }
 }
 

@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod rollback;
 mod scale;
+mod speak;
 mod status;
 #[cfg(feature = "top")]
 mod top;

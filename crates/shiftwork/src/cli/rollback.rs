@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use shiftwork_supervisor::control::{Request, Response};
+use shiftwork_supervisor::control::Request;
 use shiftwork_supervisor::core::event::Until;
 use shiftwork_supervisor::core::outcome::{ASKED_BACK, Outcome, Verdict};
 
-use super::commands::{Deadline, connect, failed, refused, unexpected};
-use super::progress::Shown;
+use super::speak::outcome;
 use super::{Application, Cli, exit, output};
 
 /// How to go back.
@@ -21,27 +20,11 @@ pub struct Rollback {
 
 /// Asks for the release before and waits until it serves. Gives the exit status.
 pub(super) fn rollback(application: &Application<'_>, cli: &Cli, rollback: &Rollback) -> u8 {
-    let name = application.name;
-    let deadline = Deadline::after(rollback.timeout);
-    let mut client = match connect(application, cli) {
-        Ok(client) => client,
-        Err(status) => return status,
-    };
     let until = if rollback.wait { Until::Drained } else { Until::Committed };
-    let sent = client.send(&Request::Rollback { until });
-    let mut shown = Shown::new(cli.json);
-    let last = loop {
-        match deadline.receive(&mut client) {
-            Ok(Response::Progress(progress)) => shown.update(progress),
-            other => break other,
-        }
-    };
-    shown.finish();
-    match last {
-        Ok(Response::Outcome(outcome)) => tell(&outcome, cli.json),
-        Ok(Response::Refused { reason, not_permitted }) => refused(name, &reason, not_permitted),
-        Ok(_) => unexpected(name),
-        Err(error) => failed(name, sent.as_ref().err().unwrap_or(&error), "; the rollback goes on"),
+    let request = Request::Rollback { until };
+    match outcome(application, cli, &request, rollback.timeout, "the rollback") {
+        Ok(outcome) => tell(&outcome, cli.json),
+        Err(status) => status,
     }
 }
 

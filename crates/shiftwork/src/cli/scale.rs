@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use shiftwork_supervisor::control::{Request, Response};
+use shiftwork_supervisor::control::Request;
 use shiftwork_supervisor::core::outcome::{Outcome, Verdict};
 use shiftwork_supervisor::core::scale::{Count, MOST, Wish};
 
-use super::commands::{Deadline, connect, failed, follow, refused, unexpected};
-use super::{Application, Cli, exit, locate, output};
+use super::speak::outcome;
+use super::{Application, Cli, exit, output};
 
 /// How to scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,19 +32,9 @@ pub(super) fn count(text: &str) -> Result<Count, String> {
 
 /// Asks for another number of processes and waits until they serve. Gives the exit status.
 pub(super) fn scale(application: &Application<'_>, cli: &Cli, scale: &Scale) -> u8 {
-    let name = application.name;
-    let deadline = Deadline::after(scale.timeout);
-    let mut client = match connect(application, cli) {
-        Ok(client) => client,
-        Err(status) => return status,
-    };
-    let sent = client.send(&Request::from(scale.wish));
-    let socket = locate(application, cli).socket;
-    match follow(&mut client, deadline, &socket, cli.json) {
-        Ok(Response::Outcome(outcome)) => tell(&outcome, cli.json),
-        Ok(Response::Refused { reason, not_permitted }) => refused(name, &reason, not_permitted),
-        Ok(_) => unexpected(name),
-        Err(error) => failed(name, sent.as_ref().err().unwrap_or(&error), "; the change goes on"),
+    match outcome(application, cli, &Request::from(scale.wish), scale.timeout, "the change") {
+        Ok(outcome) => tell(&outcome, cli.json),
+        Err(status) => status,
     }
 }
 

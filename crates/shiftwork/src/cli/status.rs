@@ -6,19 +6,13 @@ use bytesize::ByteSize;
 use shiftwork_supervisor::control::status::{ProcessStatus, ReleaseStatus, Role, Status};
 use shiftwork_supervisor::control::{Request, Response};
 
-use super::commands::{Deadline, PATIENCE, connect, failed, refused, unexpected};
 use super::output::{moment, paint};
+use super::speak::{answer, unexpected};
 use super::{Application, Cli, exit, output};
 
 /// Asks the server how it is and prints that. Gives the exit status.
 pub(super) fn status(application: &Application<'_>, cli: &Cli) -> u8 {
-    let name = application.name;
-    let mut client = match connect(application, cli) {
-        Ok(client) => client,
-        Err(status) => return status,
-    };
-    let sent = client.send(&Request::Status {});
-    match Deadline::after(Some(PATIENCE)).receive(&mut client) {
+    match answer(application, cli, &Request::Status {}) {
         Ok(Response::Status(status)) => {
             output::say(&if cli.json {
                 serde_json::to_string(&*status).unwrap_or_default()
@@ -27,9 +21,8 @@ pub(super) fn status(application: &Application<'_>, cli: &Cli) -> u8 {
             });
             exit::OK
         }
-        Ok(Response::Refused { reason, not_permitted }) => refused(name, &reason, not_permitted),
-        Ok(_) => unexpected(name),
-        Err(error) => failed(name, sent.as_ref().err().unwrap_or(&error), ""),
+        Ok(_) => unexpected(application.name),
+        Err(status) => status,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod generation;
 pub mod outcome;
 pub mod respawn;
 
+mod deadlines;
 mod deaths;
 mod forks;
 mod go_back;
@@ -42,9 +43,9 @@ use std::collections::BTreeMap;
 use crate::protocol::template::Kind;
 use crate::settings::ServerSettings;
 
-use child::{Child, State};
+use child::Child;
 use event::{Action, ChildId, Event, Generation, Grace, Millis};
-use generation::{GenerationState, Template};
+use generation::GenerationState;
 use go_back::Return;
 use hooks::HookRun;
 use observe::Observation;
@@ -267,61 +268,6 @@ impl Core {
         if self.phase == Phase::Idle {
             self.begin_waiting();
         }
-    }
-
-    /// The moment at which [`Event::Tick`] is due, if nothing else happens before.
-    pub fn next_deadline(&self) -> Option<Millis> {
-        let run = match &self.phase {
-            Phase::Starting(run) | Phase::Replacing(run) => run.deadline,
-            Phase::Proving(proving) => proving.next(),
-            Phase::RollingBack(back) => back.deadline,
-            Phase::Upgrading(upgrade) => Some(upgrade.deadline),
-            Phase::Scaling(scaling) => Some(scaling.deadline),
-            Phase::Idle | Phase::Stopping(_) => None,
-        };
-        let kills = self.children.values().filter_map(|child| match child.state {
-            State::Draining { kill_at } => Some(kill_at),
-            _ => None,
-        });
-        let templates = self.generations.values().filter_map(|it| match it.template {
-            Template::Leaving { kill_at } => Some(kill_at),
-            Template::Gone { .. }
-            | Template::Starting
-            | Template::Binding
-            | Template::Loading
-            | Template::Loaded => None,
-        });
-        let respawns = self.respawns.iter().filter_map(|it| self.respawn_due(it));
-        let hooks = self.hooks.values().map(|hook| hook.deadline);
-        let all = run.into_iter().chain(kills).chain(templates).chain(respawns).chain(hooks);
-        let all = all
-            .chain(self.stop_at)
-            .chain(self.observation_due())
-            .chain(self.next_pulse())
-            .chain(self.templates_due().map(|(_, at)| at));
-        // What was killed already has no deadline any more.
-        all.filter(|due| *due < Millis::MAX).min()
-    }
-
-    /// Kills what has had its time.
-    fn pass_deadlines(&mut self) {
-        let now = self.now;
-        for child in self.children.values_mut() {
-            if matches!(child.state, State::Draining { kill_at } if kill_at <= now) {
-                child.kill();
-                self.out.push(Action::Kill {
-                    child: child.id,
-                    reason: Some(format!("{} has not drained in time", child.name())),
-                });
-            }
-        }
-        for (number, generation) in &mut self.generations {
-            if matches!(generation.template, Template::Leaving { kill_at } if kill_at <= now) {
-                generation.template = Template::Leaving { kill_at: Millis::MAX };
-                self.out.push(Action::KillTemplate { generation: *number });
-            }
-        }
-        self.pass_hook_deadlines();
     }
 
     /// The settings of the generation whose workers serve.

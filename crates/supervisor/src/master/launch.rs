@@ -1,23 +1,18 @@
 //! The start: from the command that the user typed to a master that serves, and back to the
 //! terminal with the truth about it.
 
-use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use shiftwork_sys::daemon::{self, Detached};
 use shiftwork_sys::lock::{self, PidError, PidFile};
 use shiftwork_sys::notify::{self, Told};
 use shiftwork_sys::process;
 use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::slab::Slab;
-use shiftwork_sys::socket::Channel;
-use shiftwork_sys::wait::{Interest, Poller};
 use shiftwork_sys::{fd, limits, umask};
 
 use crate::identity;
@@ -25,7 +20,6 @@ use crate::manager::release::Origin;
 use crate::places::Places;
 use crate::protocol::master::Seed;
 use crate::protocol::template::Snapshot;
-use crate::protocol::wire;
 use crate::settings::ServerSettings;
 
 use super::Master;
@@ -33,6 +27,7 @@ use super::activation::{self, Given};
 use super::admin::Admin;
 use super::control::Control;
 use super::kept::Kept;
+use super::launcher::{Launcher, failure, report};
 use super::moves::{self, Moves};
 use super::notify::Notify;
 use super::signals::{self, Ears};
@@ -42,9 +37,6 @@ use super::vault::Vault;
 /// Processes that there can be at a time: the most generations of the most workers and task workers
 /// that the settings allow, and some. Rows that are not used take no memory.
 const ROWS: u32 = 64 * 2 * 1024 + 1024;
-
-/// Beyond start_timeout, how long a daemon may take to say that it has passed.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// Everything that a start needs to know.
 #[derive(Debug)]
@@ -81,11 +73,6 @@ pub fn run(start: Start) -> ExitCode {
             ExitCode::from(1)
         }
     }
-}
-
-/// A failed start in JSON.
-fn failure(reason: &str, output: &str) -> serde_json::Value {
-    serde_json::json!({ "outcome": "failed", "reason": reason, "output": output })
 }
 
 /// What a service manager has given to this process.
@@ -150,17 +137,23 @@ fn begin(start: Start) -> Result<u8, StartError> {
         .then(|| open_log(&places.log_file))
         .transpose()
         .map_err(path("cannot open the log", &places.log_file))?;
-    let mut launcher = Launcher::new(&start);
+    let mut launcher = Launcher::new(&start.name, !start.settings.daemonize);
     if let Some(log) = &log {
         match daemon::detach().map_err(system("cannot go to the background"))? {
             Detached::Launcher { channel, .. } => {
                 // The lock is the daemon's from here on.
                 pid_file.leave();
-                return Ok(report(&start, &channel));
+                return Ok(report(
+                    &channel,
+                    start.settings.start_timeout,
+                    &start.name,
+                    &start.places.log_file,
+                    start.json,
+                ));
             }
-            Detached::Daemon { channel } => launcher.channel = Some(channel),
+            Detached::Daemon { channel } => launcher.tell_by(channel),
         }
-        let kept = launcher.channel.iter().map(AsFd::as_fd).collect::<Vec<_>>();
+        let kept = launcher.channel().into_iter().map(AsFd::as_fd).collect::<Vec<_>>();
         if let Err(error) = leave_terminal(log, &kept, &pid_file) {
             launcher.failed(&format!("cannot leave the terminal: {error}"), "", 1);
             return Ok(1);
@@ -297,126 +290,4 @@ pub(super) fn open_log(path: &Path) -> io::Result<OwnedFd> {
     use std::os::unix::fs::OpenOptionsExt;
     let file: File = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
     Ok(file.into())
-}
-
-/// What the master tells the process that the user waits for.
-#[derive(Debug, Serialize, Deserialize)]
-enum News {
-    Ready { pid: i32, addresses: Vec<String> },
-    Failed { reason: String, output: String, code: u8 },
-}
-
-/// The way back to the terminal on which the command was typed.
-#[derive(Debug)]
-pub(super) struct Launcher {
-    name: String,
-    channel: Option<Channel>,
-    foreground: bool,
-    told: bool,
-}
-
-impl Launcher {
-    fn new(start: &Start) -> Self {
-        Self {
-            name: start.name.clone(),
-            channel: None,
-            foreground: !start.settings.daemonize,
-            told: false,
-        }
-    }
-
-    /// One that tells nobody.
-    pub(super) fn silent() -> Self {
-        Self { name: String::new(), channel: None, foreground: false, told: true }
-    }
-
-    /// The server is ready.
-    pub(super) fn ready(&mut self, addresses: &BTreeSet<String>) {
-        if std::mem::replace(&mut self.told, true) {
-            return;
-        }
-        let pid = std::process::id().cast_signed();
-        let addresses: Vec<String> = addresses.iter().cloned().collect();
-        tracing::info!("{} is ready: pid {pid}, {}", self.name, addresses.join(", "));
-        self.tell(&News::Ready { pid, addresses });
-    }
-
-    /// The server has failed to start.
-    pub(super) fn failed(&mut self, reason: &str, output: &str, code: u8) {
-        if std::mem::replace(&mut self.told, true) {
-            return;
-        }
-        if self.foreground {
-            // What the new code wrote stands on this terminal already.
-            eprintln!("{} has not started: {reason}", self.name);
-        } else {
-            tracing::error!("{} has not started: {reason}", self.name);
-        }
-        self.tell(&News::Failed { reason: reason.to_owned(), output: output.to_owned(), code });
-    }
-
-    fn tell(&mut self, news: &News) {
-        if let Some(channel) = self.channel.take()
-            && let Ok(bytes) = wire::encode(news)
-        {
-            let _ = channel.set_blocking(true);
-            let _ = channel.send(&bytes, &[]);
-        }
-    }
-}
-
-/// In the process that the user waits for: waits too, and prints what came of it.
-fn report(start: &Start, channel: &Channel) -> u8 {
-    let _ = channel.set_blocking(true);
-    let mut buffer = vec![0; wire::MAX_PACKET];
-    // The daemon keeps start_timeout itself; this is for one that cannot keep anything any more.
-    let patience = start.settings.start_timeout.saturating_add(SILENCE);
-    let mut poller = Poller::new();
-    poller.add((), channel.as_fd(), Interest::READ);
-    let spoke = poller.wait(Some(patience)).is_ok_and(|ready| !ready.is_empty());
-    let news = Some(channel)
-        .filter(|_| spoke)
-        .and_then(|channel| channel.recv(&mut buffer).ok())
-        .filter(|received| received.len > 0)
-        .and_then(|received| wire::decode::<News>(&buffer[..received.len]).ok())
-        .unwrap_or_else(|| News::Failed {
-            reason: format!(
-                "its process has said nothing; its log is {}",
-                start.places.log_file.display()
-            ),
-            output: String::new(),
-            code: 1,
-        });
-    let name = &start.name;
-    match news {
-        News::Ready { pid, addresses } => {
-            let log = start.places.log_file.display().to_string();
-            if start.json {
-                let line = serde_json::json!({
-                    "outcome": "ready", "pid": pid, "addresses": addresses, "log_file": log,
-                });
-                println!("{line}");
-            } else {
-                println!("{name} is ready: pid {pid}");
-                for address in addresses {
-                    println!("  {address}");
-                }
-                println!("  log {log}");
-            }
-            0
-        }
-        News::Failed { reason, output, code } => {
-            if start.json {
-                println!("{}", failure(&reason, &output));
-            } else {
-                let mut stderr = io::stderr().lock();
-                let _ = stderr.write_all(output.as_bytes());
-                if !output.is_empty() && !output.ends_with('\n') {
-                    let _ = stderr.write_all(b"\n");
-                }
-                let _ = writeln!(stderr, "{name} has not started: {reason}");
-            }
-            code
-        }
-    }
 }

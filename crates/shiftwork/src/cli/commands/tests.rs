@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 
+use super::super::speak::not_running;
 use super::super::{Next, play};
 use super::*;
 use crate::settings::{NoApp, app_problems};

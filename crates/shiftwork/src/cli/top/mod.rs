@@ -17,7 +17,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use shiftwork_sys::signal::{self, SignalFd};
 
-use super::commands::connect;
+use super::speak::connect;
 use super::{Application, Cli, exit, locate, output};
 use feed::Feed;
 use model::{Heard, Key, Model, Wanted};
