@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::net::{AddressFamily, sockopt};
@@ -23,7 +22,7 @@ const ALL_HOPS: libc::c_int = 255;
 ///
 /// Closing a listener resets what waits in its queue; between the last accept and the close there
 /// is always a moment. Behind this door there is none, once nothing waits in the queue any more
-/// ([`waiting`]) and no handshake is under way ([`half_open`]).
+/// ([`waiting`]) and no handshake is under way ([`half_open`](super::half_open)).
 pub fn refuse_new(socket: BorrowedFd<'_>) {
     // Some kernels keep filters on TCP sockets for the privileged.
     if is_tcp(socket) && !drop_syns(socket) {
@@ -69,7 +68,7 @@ fn drop_syns(socket: BorrowedFd<'_>) -> bool {
 
 /// Has the listener ignore SYNs with fewer hops left than that (0: none). The kernel looks at it
 /// for new connections only, after those whose handshake has begun have found theirs.
-fn demand_hops(socket: BorrowedFd<'_>, least: libc::c_int) -> bool {
+pub(super) fn demand_hops(socket: BorrowedFd<'_>, least: libc::c_int) -> bool {
     match sockopt::socket_domain(socket) {
         Ok(AddressFamily::INET6) => set(socket, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, &least),
         _ => set(socket, libc::IPPROTO_IP, libc::IP_MINTTL, &least),
@@ -126,33 +125,6 @@ pub fn waiting(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(info.tcpi_unacked)
 }
 
-/// How many handshakes with the port of this socket have begun and are not over: their clients may
-/// believe that they are connected already, and will be in the queue of this socket or of one of
-/// its siblings a round trip later. 0 for Unix sockets.
-///
-/// Reads the list of all connections of the machine (milliseconds, where there are tens of
-/// thousands), so it is for the end of a listener and not for every turn.
-///
-/// # Errors
-/// If /proc is not there.
-pub fn half_open(socket: BorrowedFd<'_>) -> io::Result<usize> {
-    if !is_tcp(socket) {
-        return Ok(0);
-    }
-    let address = SocketAddr::try_from(rustix::net::getsockname(socket)?)?;
-    let list = if address.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
-    let text = std::fs::read_to_string(list)?;
-    Ok(text.lines().filter(|line| is_half_open(line, address.port())).count())
-}
-
-/// Whether a line of the list is a handshake (state 3, SYN_RECV) with this port.
-fn is_half_open(line: &str, port: u16) -> bool {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    let local = words.next().and_then(|it| it.rsplit_once(':'));
-    let same = local.is_some_and(|(_, it)| u16::from_str_radix(it, 16) == Ok(port));
-    same && words.nth(1) == Some("03")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -163,23 +135,12 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_handshake_is_known_by_its_state_and_port() {
-        let line = "  1: 0100007F:251D 0100007F:D431 03 00000000:00000000 01:00000064";
-        assert!(is_half_open(line, 9501));
-        assert!(!is_half_open(&line.replace(" 03 ", " 01 "), 9501));
-        assert!(!is_half_open(line, 9502));
-        assert!(!is_half_open("  sl  local_address rem_address   st tx_queue", 9501));
-        assert!(!is_half_open("", 9501));
-    }
-
-    #[test]
     fn what_waits_is_counted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert_eq!(waiting(listener.as_fd()).unwrap(), 0);
         let clients = [(); 3].map(|()| TcpStream::connect(address).unwrap());
         assert_eq!(waiting(listener.as_fd()).unwrap(), 3);
-        assert_eq!(half_open(listener.as_fd()).unwrap(), 0);
         refuse_new(listener.as_fd());
         assert_eq!(waiting(listener.as_fd()).unwrap(), 3);
         listener.accept().unwrap();

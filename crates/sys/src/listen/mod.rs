@@ -3,7 +3,9 @@
 mod address;
 mod bind;
 mod filter;
+mod handshakes;
 
 pub use address::{Address, AddressError, SocketFile};
 pub use bind::{BindError, accept, add_slots, bind, join, local_address, start};
-pub use filter::{accept_new, half_open, refuse_new, waiting, welcome};
+pub use filter::{accept_new, refuse_new, waiting, welcome};
+pub use handshakes::half_open;
