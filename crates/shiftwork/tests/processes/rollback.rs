@@ -34,6 +34,7 @@ fn it_is_not_felt_and_brings_code_and_settings_back() {
         status.processes.iter().all(|it| it.generation.is_none_or(|it| it <= 1))
     });
     assert_eq!((status.role("worker").len(), status.parked.len()), (2, 0), "{status:#?}");
+    assert_eq!(status.totals["restarts"], 0, "nobody has died");
     // A later reload reads the disk, where the other release lies still.
     shop.reload();
     assert_eq!(shop.get("/hello").unwrap().header("x-release"), Some("2"));

@@ -145,7 +145,7 @@ impl Core {
     }
 
     /// Whether a process is one of those that take their slots back.
-    pub(super) fn returns(&self, child: &Child) -> bool {
+    pub(crate) fn returns(&self, child: &Child) -> bool {
         let Phase::RollingBack(back) = &self.phase else { return false };
         child.queue == back.to.workers
             && match child.kind {

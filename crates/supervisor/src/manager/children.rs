@@ -8,7 +8,7 @@ use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::{fd, signal};
 
-use crate::core::child::Purpose;
+use crate::core::child::{Child, Purpose};
 use crate::core::event::{Action, ChildId, Ended, Event, Generation, Grace};
 use crate::line::Line;
 use crate::protocol::master::Keepsake;
@@ -50,7 +50,8 @@ impl Manager {
                 doomed: false,
             },
         );
-        if self.core.child(child).is_some_and(|it| it.purpose == Purpose::Respawn) {
+        let fills = |it: &Child| it.purpose == Purpose::Respawn && !self.core.returns(it);
+        if self.core.child(child).is_some_and(fills) {
             self.rows.restarted(kind, worker_id);
         }
         let slot = self.slab.row(row);
