@@ -2,18 +2,14 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use shiftwork_supervisor::identity;
-use shiftwork_supervisor::settings::LogLevel;
+use shiftwork_supervisor::{identity, log_level};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::field::Visit;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry;
-
-/// The most verbose level that is written: 1 error … 5 trace.
-static LEVEL: AtomicU8 = AtomicU8::new(3);
 
 /// Installs the subscriber, unless the application has one of its own, and a panic hook that logs
 /// panics, with a backtrace, as lines of the same form.
@@ -34,19 +30,6 @@ pub(crate) fn install() {
         let backtrace = crate::backtrace::captured();
         tracing::error!("panicked at {place}: {text}\n{}", backtrace.trim_end());
     }));
-}
-
-/// Sets what is written from now on.
-pub(crate) fn set_level(level: LogLevel) {
-    let number = match level {
-        LogLevel::Error => 1,
-        LogLevel::Warn => 2,
-        LogLevel::Info => 3,
-        LogLevel::Debug => 4,
-        LogLevel::Trace => 5,
-    };
-    LEVEL.store(number, Ordering::Relaxed);
-    tracing::callsite::rebuild_interest_cache();
 }
 
 /// Lines that could not be written, and are made up for by one that says so.
@@ -72,15 +55,8 @@ struct Lines {
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        let number = match *metadata.level() {
-            Level::ERROR => 1,
-            Level::WARN => 2,
-            Level::INFO => 3,
-            Level::DEBUG => 4,
-            Level::TRACE => 5,
-        };
         // What libraries below have to say in their own detail is theirs to look into.
-        number <= LEVEL.load(Ordering::Relaxed)
+        log_level::writes(*metadata.level())
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {

@@ -9,6 +9,7 @@ pub mod core;
 pub mod identity;
 mod journal;
 mod line;
+pub mod log_level;
 pub mod manager;
 pub mod master;
 pub mod metrics;

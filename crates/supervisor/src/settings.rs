@@ -75,7 +75,8 @@ pub struct ServerSettings {
     pub user: Option<String>,
     /// Group of the same. Default: the user's own.
     pub group: Option<String>,
-    /// File mode mask of all processes, octal, as `"0027"`. Default: inherited.
+    /// File mode mask of template, workers, task workers and hooks, and for Unix sockets that are
+    /// made for them, octal, as `"0027"`. Default: inherited.
     pub umask: Option<String>,
     /// Length of each listener's queue of connections not yet accepted. Default 1024.
     pub backlog: u32,
@@ -261,15 +262,5 @@ impl Default for ServerSettings {
 /// Names of the settings that differ and that a reload does not reach: they belong to processes
 /// that stay.
 pub fn needs_restart(old: &ServerSettings, new: &ServerSettings) -> Vec<&'static str> {
-    differing([("daemonize", old.daemonize != new.daemonize)])
-}
-
-/// Names of the settings that differ and that a reload brings to the release's processes, but not to
-/// master and manager, which stay.
-pub fn stays_above(old: &ServerSettings, new: &ServerSettings) -> Vec<&'static str> {
-    differing([("log_level", old.log_level != new.log_level), ("umask", old.umask != new.umask)])
-}
-
-fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
-    keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    if old.daemonize == new.daemonize { Vec::new() } else { vec!["daemonize"] }
 }

@@ -2,6 +2,11 @@
 
 use rustix::fs::Mode;
 
+/// The mask that an octal number says, as `0027`.
+pub fn parse(octal: &str) -> Option<u32> {
+    u32::from_str_radix(octal, 8).ok()
+}
+
 /// Sets the mask; None leaves it as it was inherited.
 pub fn set(mask: Option<u32>) {
     if let Some(mask) = mask {
@@ -9,14 +14,14 @@ pub fn set(mask: Option<u32>) {
     }
 }
 
-/// A narrower mask for as long as this value lives. Single-threaded processes only: the mask
+/// Another mask for as long as this value lives. Single-threaded processes only: the mask
 /// belongs to the whole process.
 #[derive(Debug)]
-pub struct Narrowed {
+pub struct Changed {
     before: Mode,
 }
 
-impl Narrowed {
+impl Changed {
     /// Sets the mask until the value is dropped.
     #[must_use]
     pub fn to(mask: u32) -> Self {
@@ -24,7 +29,7 @@ impl Narrowed {
     }
 }
 
-impl Drop for Narrowed {
+impl Drop for Changed {
     fn drop(&mut self) {
         rustix::process::umask(self.before);
     }

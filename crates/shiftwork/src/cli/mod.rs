@@ -25,6 +25,7 @@ mod top;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use shiftwork_supervisor::log_level;
 use shiftwork_supervisor::manager::release::Origin;
 use shiftwork_supervisor::master::{self, Start};
 use shiftwork_supervisor::places::Places;
@@ -137,7 +138,7 @@ pub(crate) fn run<P, S>(server: &Server<P, S>) -> ExitCode {
         Next::Exit(status) => ExitCode::from(status),
         Next::Start(prepared) => {
             let Prepared { settings, places, snapshot, json } = *prepared;
-            crate::log::set_level(settings.server.log_level);
+            log_level::set(settings.server.log_level);
             let executable = origin::executable(&settings, &snapshot, &arguments);
             master::run(Start {
                 name: server.name.clone(),

@@ -45,15 +45,15 @@ where
     match inherited {
         Some((Role::Template, control)) => template::run(server, Channel::from_fd(control)),
         Some((Role::Probe, manager)) => exit_code(probe::answer(manager)),
-        Some((Role::Manager, master)) => match manager::resume(master, log::set_level) {
+        Some((Role::Manager, master)) => match manager::resume(master) {
             Ok(code) => exit_code(code),
             Err(error) => {
                 tracing::error!("the new manager cannot go on: {error}");
                 ExitCode::from(1)
             }
         },
-        Some((Role::Master, state)) => master::resume(state, false, log::set_level),
-        Some((Role::MasterAgain, state)) => master::resume(state, true, log::set_level),
+        Some((Role::Master, state)) => master::resume(state, false),
+        Some((Role::MasterAgain, state)) => master::resume(state, true),
         None => cli::run(server),
     }
 }

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use shiftwork_supervisor::identity;
+use shiftwork_supervisor::log_level;
 use shiftwork_supervisor::protocol::template::{
     Formats, FromTemplate, Hello, ListenerSpec, Snapshot, ToTemplate,
 };
@@ -24,7 +25,7 @@ use shiftwork_sys::{fd, limits, process, signal, umask, user};
 use crate::server::{AnyApp, Boot, Server, environment};
 use crate::settings::{Settings, places};
 use crate::worker::affinity::candidates;
-use crate::{hand_over, log, task};
+use crate::{hand_over, task};
 
 use births::Births;
 
@@ -97,7 +98,7 @@ where
         let settings = server
             .load(&snapshot)
             .map_err(|errors| Stop::Refused(format!("the settings are not right: {errors}")))?;
-        log::set_level(settings.server.log_level);
+        log_level::set(settings.server.log_level);
         let app = (server.app.read)(&settings)
             .map_err(|errors| Stop::Refused(format!("the settings are not right: {errors}")))?;
         require_health_listener(server, &settings)?;
@@ -186,7 +187,7 @@ fn prepare(settings: &Settings) -> Result<(), Stop> {
     limits::raise_open_files(settings.server.open_files).map_err(|error| {
         Stop::Refused(format!("cannot set the limit of open files (server.open_files): {error}"))
     })?;
-    umask::set(settings.server.umask.as_deref().and_then(|it| u32::from_str_radix(it, 8).ok()));
+    umask::set(settings.server.umask.as_deref().and_then(umask::parse));
     if settings.server.cpu_affinity {
         candidates(&settings.server).map_err(Stop::Refused)?;
     }

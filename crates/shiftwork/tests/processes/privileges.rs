@@ -83,12 +83,22 @@ fn privileges_are_dropped_before_preload() {
 }
 
 #[test]
-fn umask_holds_for_all_processes() {
-    let shop = Site::new().with("server.umask", "0027").start();
-    for process in &shop.status().processes {
-        assert_eq!(told(process.pid, "Umask"), ["0027"], "{process:?}");
-    }
+fn umask_holds_for_what_runs_the_code_and_goes_with_its_release() {
+    let site = Site::new().with("server.umask", "0027").with("listen.till.address", "unix:till");
+    let mut shop = site.start();
+    let status = shop.status();
+    let inherited = told(status.one("manager"), "Umask");
+    let below = status.processes.iter().filter(|it| it.generation.is_some());
+    below.for_each(|it| assert_eq!(told(it.pid, "Umask"), ["0027"], "{it:?}"));
     assert_eq!(mode(&shop.site.path("shop.sqlite")) & 0o027, 0);
+    assert_eq!(mode(&shop.site.path("till")) & 0o777, 0o750);
+    // Without the setting it is that of the start again, whatever the release before had.
+    shop.remove("server.umask");
+    shop.reload();
+    let status = shop.until("the old ones are gone", |status| {
+        status.processes.iter().all(|it| it.generation.is_none_or(|it| it == 2))
+    });
+    status.processes.iter().for_each(|it| assert_eq!(told(it.pid, "Umask"), inherited, "{it:?}"));
     shop.stop();
 }
 

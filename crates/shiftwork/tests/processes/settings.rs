@@ -131,3 +131,21 @@ fn a_reload_set_that_fails_is_forgotten() {
     shop.reload();
     shop.stop();
 }
+
+#[test]
+fn log_level_holds_for_manager_and_master_from_the_reload_that_brings_it() {
+    let mut shop = Shop::start();
+    shop.put("server.log_level", "error");
+    shop.reload();
+    shop.site.run(&["reload"]).expect(0);
+    assert!(!shop.site.log().contains("generation 3"), "{}", shop.site.log());
+    // So it stays for programs and managers that come later.
+    shop.site.run(&["upgrade"]).expect(0);
+    shop.site.run(&["reload"]).expect(0);
+    assert!(!shop.site.log().contains("generation 5"), "{}", shop.site.log());
+    shop.put("server.log_level", "info");
+    shop.reload();
+    shop.site.run(&["reload"]).expect(0);
+    assert!(shop.site.log().contains("generation 7 is committed"), "{}", shop.site.log());
+    shop.stop();
+}

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             println!("the impostor gives up as the manager");
             3
         }
-        (Some((Role::Manager, master)), _) => manager::resume(master, |_| ()).unwrap_or(3),
+        (Some((Role::Manager, master)), _) => manager::resume(master).unwrap_or(3),
         (Some((Role::Master, state)), "fails_as_master") => {
             println!("the impostor gives up as the master");
             let error = master::decline(&state);

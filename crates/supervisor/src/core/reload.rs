@@ -5,7 +5,7 @@
 //!            └──────────┴────────────┴──→ (RollingBack →) Idle
 //! ```
 
-use crate::settings::{needs_restart, stays_above};
+use crate::settings::needs_restart;
 use serde::{Deserialize, Serialize};
 
 use super::child::Purpose;
@@ -324,18 +324,15 @@ impl Core {
         }
     }
 
-    /// Settings that differ from those of the start and that a reload does not reach, or not all.
+    /// Settings that differ from those of the start and that a reload does not reach.
     fn changes_that_wait(&self, generation: Generation) -> Vec<String> {
         let (Some(before), Some(after)) = (&self.started_with, self.settings_of(generation)) else {
             return Vec::new();
         };
-        let wait = needs_restart(before, after)
+        needs_restart(before, after)
             .into_iter()
-            .map(|key| format!("server.{key} has changed; that takes effect at the next start"));
-        let in_part = stays_above(before, after).into_iter().map(|key| {
-            format!("server.{key} has changed; for master and manager at the next start only")
-        });
-        wait.chain(in_part).collect()
+            .map(|key| format!("server.{key} has changed; that takes effect at the next start"))
+            .collect()
     }
 
     /// Tells those who wait how far the run is.

@@ -6,6 +6,7 @@ use shiftwork_sys::{fd, signal};
 
 use crate::core::event::{Action, ChildId, Event, Generation, Scope, Ticket};
 use crate::core::outcome::{ASKED_BACK, Outcome, Verdict};
+use crate::log_level;
 use crate::protocol::master::FromManager;
 use crate::protocol::template::ToTemplate;
 use crate::protocol::worker::{Resource, ToWorker};
@@ -117,6 +118,7 @@ impl Manager {
                 slots: self.core.worker_num(generation),
                 places: hello.places.filter(|_| binding == Binding::New),
                 again: binding == Binding::Again,
+                umask: hello.settings.umask,
             };
             self.tell_master(&message, Vec::new());
         }
@@ -126,8 +128,13 @@ impl Manager {
     fn commit(&mut self, generation: Generation, scope: Scope) {
         let Some(release) = self.releases.get(&generation) else { return };
         self.snapshot = release.snapshot.clone();
-        let delays_stop = self.core.settings().is_some_and(|it| !it.pre_stop_delay.is_zero());
-        let message = FromManager::Commit { generation, scope, delays_stop };
+        let settings = self.core.settings();
+        let delays_stop = settings.is_some_and(|it| !it.pre_stop_delay.is_zero());
+        let log_level = settings.map(|it| it.log_level);
+        if let Some(level) = log_level {
+            log_level::set(level);
+        }
+        let message = FromManager::Commit { generation, scope, delays_stop, log_level };
         self.tell_master(&message, Vec::new());
         if scope == Scope::All {
             // Nothing is forked from older generations any more; what they still accept on, their

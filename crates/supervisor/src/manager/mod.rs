@@ -40,10 +40,10 @@ use crate::core::history::{Asked, Requester, What};
 use crate::core::{Core, Pids};
 use crate::journal::Journal;
 use crate::line::Line;
+use crate::log_level;
 use crate::protocol::master::{FromManager, Keepsake, START};
 use crate::protocol::template::Snapshot;
 use crate::protocol::worker::ToWorker;
-use crate::settings::LogLevel;
 
 use output::Tails;
 use process::Processes;
@@ -146,9 +146,9 @@ enum Source {
 ///
 /// # Errors
 /// If the master is gone, or what was left is not whole.
-pub fn resume(master: OwnedFd, set_level: impl FnOnce(LogLevel)) -> io::Result<i32> {
+pub fn resume(master: OwnedFd) -> io::Result<i32> {
     let (seed, slab, log, master) = take_up::ask_for_seed(Channel::from_fd(master))?;
-    set_level(seed.log_level);
+    log_level::set(seed.log_level);
     crate::identity::become_role(&seed.name, "manager", None, None);
     shiftwork_sys::process::set_title(&format!("{}: manager", seed.name));
     run(Setup {

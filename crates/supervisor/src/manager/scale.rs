@@ -24,8 +24,15 @@ impl Manager {
         if let Some(hello) = self.hello_of(generation) {
             let listeners = hello.listeners.clone();
             let slots = self.core.worker_num(generation);
-            let message =
-                FromManager::Bind { generation, listeners, slots, places: None, again: false };
+            let umask = hello.settings.umask.clone();
+            let message = FromManager::Bind {
+                generation,
+                listeners,
+                slots,
+                places: None,
+                again: false,
+                umask,
+            };
             self.tell_master(&message, Vec::new());
         }
     }

@@ -40,7 +40,7 @@ impl Door {
             Err(error) => return Err(error),
         }
         let listener = {
-            let _private = shiftwork_sys::umask::Narrowed::to(0o177);
+            let _private = shiftwork_sys::umask::Changed::to(0o177);
             UnixListener::bind(path)?
         };
         listener.set_nonblocking(true)?;

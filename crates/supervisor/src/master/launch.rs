@@ -13,7 +13,7 @@ use shiftwork_sys::notify::{self, Told};
 use shiftwork_sys::process;
 use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::slab::Slab;
-use shiftwork_sys::{fd, limits, umask};
+use shiftwork_sys::{fd, limits};
 
 use crate::identity;
 use crate::manager::release::Origin;
@@ -121,7 +121,6 @@ fn begin(start: Start) -> Result<u8, StartError> {
     let service = Service::take();
     let places = &start.places;
     let terminal = !start.settings.daemonize && daemon::has_terminal();
-    umask::set(start.settings.umask.as_deref().and_then(|it| u32::from_str_radix(it, 8).ok()));
     lock::private_dir(&places.run_dir).map_err(path("cannot use run_dir", &places.run_dir))?;
     let mut pid_file = PidFile::open(&places.pid_file).map_err(|error| match error {
         PidError::Held { pid } => StartError::Running {

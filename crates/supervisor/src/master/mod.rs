@@ -31,11 +31,12 @@ use shiftwork_sys::lock::PidFile;
 use shiftwork_sys::process::{self, Exit};
 use shiftwork_sys::signal::{self, Received, SignalFd};
 use shiftwork_sys::wait::{Interest, Poller};
-use shiftwork_sys::{fd, slab::Slab};
+use shiftwork_sys::{fd, slab::Slab, umask};
 
 use crate::control::Response;
 use crate::core::event::{Ended, Generation, Millis, Ticket};
 use crate::core::outcome::{Outcome, Verdict};
+use crate::log_level;
 use crate::places::Places;
 use crate::protocol::master::{FromManager, START, Seed, ToManager};
 use crate::protocol::template::ListenerSpec;
@@ -206,7 +207,8 @@ impl Master {
 
     fn manager_said(&mut self, message: FromManager, mut fds: Vec<OwnedFd>) {
         match message {
-            FromManager::Bind { generation, listeners, slots, places, again } => {
+            FromManager::Bind { generation, listeners, slots, places, again, umask } => {
+                let _umask = umask.as_deref().and_then(umask::parse).map(umask::Changed::to);
                 let handed = if again {
                     self.vault.bind_again(generation, &listeners, slots)
                 } else {
@@ -220,8 +222,12 @@ impl Master {
                     }
                 }
             }
-            FromManager::Commit { generation, scope, delays_stop } => {
+            FromManager::Commit { generation, scope, delays_stop, log_level } => {
                 self.delays_stop = delays_stop;
+                if let Some(level) = log_level {
+                    self.seed.log_level = level;
+                    log_level::set(level);
+                }
                 let listeners = scope == crate::core::event::Scope::All;
                 self.vault.commit(generation, listeners);
                 self.move_files(generation);

@@ -13,10 +13,10 @@ use shiftwork_sys::signal::SignalFd;
 use shiftwork_sys::slab::Slab;
 
 use crate::identity;
+use crate::log_level;
 use crate::passing::{Passed, Passing};
 use crate::protocol::master::{Keepsake, ToManager};
 use crate::role::{self, Role};
-use crate::settings::LogLevel;
 use crate::versions;
 
 use super::admin::{Admin, AdminDoor};
@@ -127,7 +127,7 @@ impl Master {
 
 /// Goes on as the master, in a process that was one of another program's (`again`: and of this
 /// one's before that). If the state is not to be understood, the process becomes that program again.
-pub fn resume(file: OwnedFd, again: bool, set_level: impl FnOnce(LogLevel)) -> ExitCode {
+pub fn resume(file: OwnedFd, again: bool) -> ExitCode {
     let read = fd::read_memfd(file.as_fd()).map_err(|error| error.to_string());
     let text = read.unwrap_or_default();
     // Whatever goes wrong here, the old program is still to be had.
@@ -151,7 +151,7 @@ pub fn resume(file: OwnedFd, again: bool, set_level: impl FnOnce(LogLevel)) -> E
     };
     // This one goes on: there is no way back any more, and the old program is let go.
     drop(serde_json::from_slice::<Envelope>(&text).map(|it| it.back.take()));
-    set_level(master.seed.log_level);
+    log_level::set(master.seed.log_level);
     identity::become_role(&master.seed.name, "master", None, None);
     process::set_title(&format!("{}: master", master.seed.name));
     let refusal = again.then(|| "the new program cannot read the master's state".to_owned());

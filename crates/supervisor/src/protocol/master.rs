@@ -256,6 +256,9 @@ pub enum FromManager {
         /// log, and the rest is enough.
         #[serde(default)]
         again: bool,
+        /// File mode mask for Unix sockets that are made for it, octal; None: the master's own.
+        #[serde(default)]
+        umask: Option<String>,
     },
     /// This generation is in force.
     Commit {
@@ -266,6 +269,9 @@ pub enum FromManager {
         /// Whether a stop that is asked for does not begin at once.
         #[serde(default)]
         delays_stop: bool,
+        /// What the master logs from now on; None: what it logs.
+        #[serde(default)]
+        log_level: Option<LogLevel>,
     },
     /// Nothing of this generation lives.
     Forget {

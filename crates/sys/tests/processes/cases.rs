@@ -364,7 +364,7 @@ fn the_mask_of_new_files() {
     umask::set(Some(0o027));
     umask::set(None);
     assert_eq!(mode("a"), 0o640);
-    let narrowed = umask::Narrowed::to(0o177);
+    let narrowed = umask::Changed::to(0o177);
     assert_eq!(mode("b"), 0o600);
     drop(narrowed);
     assert_eq!(mode("c"), 0o640);
