@@ -11,8 +11,8 @@ use shiftwork_supervisor::control::status::Status;
 use shiftwork_supervisor::core::outcome::Progress;
 
 use super::output;
-pub(super) use picture::Picture;
 use picture::Remains;
+pub(super) use picture::{Picture, line};
 
 /// Shows progress on stderr.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Shown {
                 let event = serde_json::to_string(&Response::Progress(progress));
                 output::warn(&event.unwrap_or_default());
             }
-            How::Lines => output::warn(&picture::line(&progress)),
+            How::Lines => output::warn(&line(&progress)),
             How::Live { bar, picture, colour } => {
                 picture.update(&progress);
                 bar.set_message(picture.draw(*colour));

@@ -212,6 +212,7 @@ mod tests {
             name: "shop".into(),
             pid: 10,
             state: "serving".into(),
+            progress: None,
             generation: 2,
             release: "2".into(),
             uptime_ms: 500,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::outcome::Progress;
+
 /// A server, its addresses and its processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -12,6 +14,9 @@ pub struct Status {
     /// `starting`, `serving`, `reloading`, `observing`, `rolling_back`, `scaling`, `upgrading` or
     /// `stopping`.
     pub state: String,
+    /// How far that is, if it is known: a reload, a rollback, an observation or a change of number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// The generation whose workers serve (0: none yet).
     pub generation: u64,
     /// That generation's release, by the application's own name for it.

@@ -56,7 +56,7 @@ pub struct Slot {
     pub state: SlotState,
 }
 
-/// What those who wait have been told.
+/// What has been told, or would have been if anybody waited.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Told {
     slots: BTreeMap<ChildId, Slot>,
@@ -74,8 +74,8 @@ impl Core {
     /// Tells those who wait how far it is.
     pub(super) fn tell_progress(&mut self, progress: Progress) {
         let tickets = self.running_tickets();
+        self.told.last = Some(progress.clone());
         if !tickets.is_empty() {
-            self.told.last = Some(progress.clone());
             let slots = self.changed_slots();
             self.out.push(Action::Progress { tickets, progress: Progress { slots, ..progress } });
         }
@@ -92,6 +92,18 @@ impl Core {
         if !slots.is_empty() {
             self.out.push(Action::Progress { tickets, progress: Progress { slots, ..last } });
         }
+    }
+
+    /// How far it is with what goes on, whoever has asked for it, without the slots. None: nothing does,
+    /// or nothing is known yet.
+    pub fn progress(&self) -> Option<&Progress> {
+        let last = self.told.last.as_ref()?;
+        let fits = match &self.phase {
+            Phase::Idle => self.observation.is_some() && last.phase == "observing",
+            Phase::Scaling(_) => last.phase == "scaling",
+            other => other.run()?.generation == last.generation,
+        };
+        fits.then_some(last)
     }
 
     /// Those who wait for what goes on.

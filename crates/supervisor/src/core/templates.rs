@@ -64,8 +64,7 @@ impl Core {
         let Some(own) = formats(generation) else { return 1 };
         let run = self.phase.run().map(|it| it.generation);
         let readers = self.parked.iter().map(|it| it.workers).chain(self.workers).chain(run);
-        let newest = readers.filter_map(formats).map(|it| it.newest).min();
-        newest.map_or(own.newest, |it| it.clamp(own.oldest, own.newest))
+        written(own, readers.filter_map(formats))
     }
 
     /// Whether addresses matter to this generation: not if only task workers are replaced.
@@ -194,6 +193,33 @@ impl Core {
             Phase::Proving(proving) => proving.run.generation == generation,
             Phase::Replacing(run) => run.generation == generation && !run.opened,
             _ => false,
+        }
+    }
+}
+
+/// The newest format that a release and all `readers` can read; its own oldest, if they are behind that.
+fn written(own: Formats, readers: impl Iterator<Item = Formats>) -> u8 {
+    let newest = readers.map(|it| it.newest).min();
+    newest.map_or(own.newest, |it| it.clamp(own.oldest, own.newest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_written_so_that_everybody_there_is_can_read_them() {
+        let formats = |oldest, newest| Formats { oldest, newest };
+        let own = formats(2, 4);
+        for (readers, expected) in [
+            (vec![], 4),
+            (vec![own], 4),
+            (vec![own, formats(3, 6)], 4),
+            (vec![own, formats(1, 3)], 3),
+            (vec![formats(3, 6), formats(2, 2), formats(1, 3)], 2),
+            (vec![formats(1, 1)], 2),
+        ] {
+            assert_eq!(written(own, readers.clone().into_iter()), expected, "{readers:?}");
         }
     }
 }

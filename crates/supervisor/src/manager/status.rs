@@ -98,6 +98,7 @@ impl Manager {
             name: self.name.clone(),
             pid: self.pids.master,
             state: self.core.state().to_owned(),
+            progress: self.core.progress().cloned(),
             generation,
             release,
             uptime_ms: now.saturating_sub(self.started_ms),

@@ -112,7 +112,7 @@ impl fmt::Display for Remains {
 }
 
 /// A line of its own: what has changed.
-pub(super) fn line(progress: &Progress) -> String {
+pub(in crate::cli) fn line(progress: &Progress) -> String {
     let words = words(progress);
     let count = match progress.total {
         0 => String::new(),

@@ -9,6 +9,7 @@ use shiftwork_supervisor::control::status::{ProcessStatus, Role, Status};
 
 use super::model::{Model, Reload, Sort};
 use super::rates::Rates;
+use crate::cli::progress::line;
 use crate::cli::status::{branch, memory, name, time};
 
 /// The columns, and by which sort each is meant.
@@ -103,6 +104,12 @@ fn head_lines(model: &Model, status: &Status, paint: Paint) -> Vec<Line<'static>
         memory(totals.memory_bytes),
         totals.restarts
     )));
+    // A reload that was asked for here has its own picture.
+    if let Some(progress) = &status.progress
+        && !matches!(model.reload, Reload::UnderWay(_))
+    {
+        lines.push(Line::styled(line(progress), paint.fg(Color::Yellow)));
+    }
     for it in &status.releases {
         let digest = it.digest.as_deref().and_then(|it| it.get(..12)).unwrap_or("");
         lines.push(Line::from(vec![
@@ -208,6 +215,7 @@ mod tests {
 
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
+    use shiftwork_supervisor::core::outcome::Progress;
 
     use super::super::model::tests::status;
     use super::super::model::{Heard, Key};
@@ -235,6 +243,22 @@ mod tests {
         assert!(lines[5].starts_with("master "), "{lines:#?}");
         assert!(lines[6].starts_with("   ├─ worker 0 ") && lines[7].starts_with("   └─ worker 1 "));
         assert!(lines[12].ends_with("y / n") && lines[13].starts_with("q quit"), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_reload_from_elsewhere() {
+        let mut model = Model::new("shop");
+        let mut status = status(2, 100);
+        status.progress = Some(Progress {
+            phase: "replacing".into(),
+            generation: 3,
+            done: 1,
+            total: 2,
+            ..Progress::default()
+        });
+        let expected = line(status.progress.as_ref().unwrap());
+        model.hear(Heard::Status(status), Instant::now());
+        assert_eq!(drawn(&model, 120, 14)[2], expected);
     }
 
     #[test]

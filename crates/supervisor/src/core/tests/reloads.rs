@@ -48,6 +48,18 @@ fn nothing_old_drains_before_everything_new_serves() {
 }
 
 #[test]
+fn how_far_it_is_is_known_if_nobody_waits_as_well() {
+    let mut world = World::serving(2, 1);
+    assert_eq!(world.core.progress(), None);
+    let (scope, until) = (Scope::All, Until::Committed);
+    world.tell(Event::Reload { ticket: None, scope, overrides: Vec::new(), until });
+    let progress = world.core.progress().cloned().unwrap_or_default();
+    assert_eq!((&*progress.phase, progress.generation), ("starting", 2));
+    world.run();
+    assert_eq!((world.core.generation(), world.core.progress()), (2, None));
+}
+
+#[test]
 fn a_release_that_fails_before_it_serves_touches_nothing_old() {
     for fault in FAULTS {
         let mut world = World::serving(2, 1);
