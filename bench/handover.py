@@ -17,6 +17,15 @@ def cpu_us(pid):
         return None
 
 
+def is_gone(pid):
+    """Whether a process has ended, reaped or not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def connect(address):
     host, port = address.rsplit(":", 1)
     connections = []
@@ -39,7 +48,7 @@ def until_gone(pids):
     while living:
         for pid in list(living):
             now = cpu_us(pid)
-            if now is None or open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z":
+            if now is None or is_gone(pid):
                 living.discard(pid)
             else:
                 last[pid] = now

@@ -76,7 +76,9 @@ fn serve(listener: std::net::TcpListener, driven: bool) -> Result<(), Box<dyn st
             stream.set_nodelay(true)?;
             if driven {
                 let stream = Stream::Tcp(stream);
-                let conn = registry.open(Protocol::Http1, stream.peer()?, Duration::ZERO);
+                // A client that has gone already has no address any more.
+                let Ok(peer) = stream.peer() else { continue };
+                let conn = registry.open(Protocol::Http1, peer, Duration::ZERO);
                 let limits = HttpLimits::default();
                 tokio::spawn(shiftwork::http::serve(stream, Bytes::new(), conn, Plain, limits));
             } else {

@@ -6,7 +6,7 @@ use super::generation::Template;
 use super::{Core, Phase};
 
 impl Core {
-    /// The moment at which [`Event::Tick`] is due, if nothing else happens before.
+    /// The moment at which [`Event::Tick`](super::event::Event::Tick) is due, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
         let run = match &self.phase {
             Phase::Starting(run) | Phase::Replacing(run) => run.deadline,
