@@ -32,6 +32,8 @@ pub struct Ready<T> {
     pub readable: bool,
     /// There is room to write.
     pub writable: bool,
+    /// The other side has closed, for good: a terminal is gone.
+    pub hung_up: bool,
 }
 
 /// A set of descriptors to wait on once.
@@ -87,6 +89,7 @@ impl<'fd, T> Poller<'fd, T> {
                 token,
                 readable: found.intersects(ended),
                 writable: found.contains(PollFlags::OUT),
+                hung_up: found.intersects(PollFlags::HUP | PollFlags::ERR),
             })
         });
         Ok(ready.collect())

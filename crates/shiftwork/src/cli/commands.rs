@@ -79,6 +79,10 @@ fn sentence(outcome: &Outcome, until: Until) -> String {
         0 => "no generation serves".to_owned(),
         number => format!("generation {number} goes on"),
     };
+    if let Some(tasks) = outcome.task_generation {
+        let gone = if until == Until::Drained { " and the old ones gone" } else { "" };
+        return format!("the task workers are of generation {tasks}{gone} after {duration_ms} ms");
+    }
     match outcome.outcome {
         Verdict::Committed => {
             let reached = match until {

@@ -69,6 +69,7 @@ mod tests {
             duration_ms: 7,
             warnings: Vec::new(),
             scaled: None,
+            task_generation: None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::thread;
 use shiftwork_sys::signal;
 
 use crate::support::not_tried;
-use crate::support::processes::send;
+use crate::support::processes::{send, wait_gone};
 use crate::support::shop::Shop;
 use crate::support::wait::{LONG, within};
 
@@ -135,6 +135,18 @@ fn it_leaves_the_terminal_when_the_server_goes_and_when_it_is_told_to() {
     let Watched { mut script, .. } = top;
     assert_eq!(within(LONG, "top ends", || script.try_wait().unwrap()).code(), Some(3));
     shop.site.assert_nothing_left();
+}
+
+#[test]
+fn it_ends_with_its_terminal() {
+    let shop = Shop::start();
+    let Some(mut top) = Watched::of(&shop) else { return };
+    top.shows("├─ worker 0");
+    let pid = std::fs::read_to_string(shop.site.path("top.pid")).unwrap();
+    top.script.kill().unwrap();
+    top.script.wait().unwrap();
+    wait_gone(pid.trim().parse().unwrap());
+    shop.stop();
 }
 
 #[test]

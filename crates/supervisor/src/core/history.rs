@@ -245,6 +245,7 @@ mod tests {
             duration_ms: 5,
             warnings: Vec::new(),
             scaled: None,
+            task_generation: None,
         }
     }
 

@@ -61,6 +61,9 @@ pub struct Outcome {
     /// Answer to `scale`: how many processes there are now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled: Option<Sizes>,
+    /// If only task workers were replaced: the generation that these are of now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_generation: Option<u64>,
 }
 
 /// How far a reload is.

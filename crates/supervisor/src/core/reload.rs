@@ -286,6 +286,7 @@ impl Core {
         }
         if verdict == Verdict::Committed {
             outcome.warnings = self.changes_that_wait(run.generation);
+            outcome.task_generation = (run.scope == Scope::Tasks).then_some(run.generation);
         }
         let tickets = run.told.iter().copied().chain(run.waiters.iter().map(|it| it.ticket));
         self.record(&Ended {
@@ -321,6 +322,7 @@ impl Core {
             duration_ms: self.now.saturating_sub(began),
             warnings: Vec::new(),
             scaled: None,
+            task_generation: None,
         }
     }
 

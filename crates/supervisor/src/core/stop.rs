@@ -134,9 +134,17 @@ impl Core {
     fn abandon_reloads(&mut self) {
         self.fail_upgrade("the server is stopping");
         self.abandon_scaling();
-        let observed = self.observation.take().map(|it| it.run);
-        for mut run in self.phase.run().cloned().into_iter().chain(observed) {
+        let observed = self.observation.take().map(|mut it| {
+            it.run.failure = "the server is stopping before what is observed was committed".into();
+            // Nobody goes back.
+            it.run.opened = false;
+            it.run
+        });
+        let under_way = self.phase.run().cloned().map(|mut run| {
             run.failure = "the server is stopping".into();
+            run
+        });
+        for mut run in under_way.into_iter().chain(observed) {
             let verdict = if run.opened { Verdict::RolledBack } else { Verdict::Aborted };
             // There is nothing more to wait for.
             run.asked_back = false;

@@ -199,6 +199,10 @@ fn log_outcome(outcome: &Outcome) {
         }
         return;
     }
+    if let Some(tasks) = outcome.task_generation {
+        tracing::info!("the task workers are of generation {tasks} after {duration_ms} ms");
+        return;
+    }
     match outcome.outcome {
         Verdict::Committed => {
             tracing::info!("generation {generation} is committed after {duration_ms} ms");

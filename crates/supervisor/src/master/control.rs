@@ -15,6 +15,7 @@ use crate::core::history::Requester;
 use crate::passing::{Passed, Passing};
 
 use super::door::Door;
+use super::rest::Rest;
 use super::state::{ClientState, ControlState};
 
 /// Connections at a time.
@@ -43,6 +44,7 @@ pub struct Control {
     door: Option<Door>,
     clients: BTreeMap<Ticket, Client>,
     next: Ticket,
+    rest: Rest,
 }
 
 impl Control {
@@ -52,7 +54,8 @@ impl Control {
     /// If somebody listens there, or the folder does not allow it.
     pub fn bind(path: &Path) -> io::Result<Self> {
         let next = crate::protocol::master::START + 1;
-        Ok(Self { door: Some(Door::bind(path)?), clients: BTreeMap::new(), next })
+        let (door, rest) = (Some(Door::bind(path)?), Rest::default());
+        Ok(Self { door, clients: BTreeMap::new(), next, rest })
     }
 
     /// Listens there from now on; whoever has come by the old door is answered.
@@ -108,12 +111,14 @@ impl Control {
             door: listener.map(|it| Door::resume(it, state.path, state.inode)),
             clients,
             next: state.next,
+            rest: Rest::default(),
         })
     }
 
     /// The socket to wait on for new clients.
     pub fn listener(&self) -> Option<BorrowedFd<'_>> {
-        self.door.as_ref().filter(|_| self.clients.len() < MOST_CLIENTS).map(AsFd::as_fd)
+        let open = self.clients.len() < MOST_CLIENTS && self.rest.until().is_none();
+        self.door.as_ref().filter(|_| open).map(AsFd::as_fd)
     }
 
     /// The clients to wait on, and whether something waits to be written to each.
@@ -126,7 +131,7 @@ impl Control {
     /// When the next client is let go because it has not asked.
     pub fn next_deadline(&self) -> Option<Millis> {
         let silent = self.clients.values().filter(|client| !client.asked);
-        silent.map(|client| client.since + PATIENCE).min()
+        silent.map(|client| client.since + PATIENCE).chain(self.rest.until()).min()
     }
 
     /// Lets those go who have not asked in time.
@@ -151,7 +156,11 @@ impl Control {
     /// Takes new clients; those of other users are refused.
     pub fn accept(&mut self) {
         while self.clients.len() < MOST_CLIENTS {
-            let Some(stream) = self.door.as_ref().and_then(Door::accept) else { return };
+            let Some(door) = &self.door else { return };
+            let stream = match door.accept() {
+                Ok(stream) => stream,
+                Err(error) => return self.rest.after(&error),
+            };
             let permitted = peer::credentials(&stream).is_ok_and(|peer| {
                 peer.uid == 0 || peer.uid == shiftwork_sys::user::effective_uid()
             });

@@ -55,8 +55,8 @@ impl Door {
     }
 
     /// Takes whoever waits.
-    pub(super) fn accept(&self) -> Option<UnixStream> {
-        self.listener.accept().ok().map(|(stream, _)| stream)
+    pub(super) fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().map(|(stream, _)| stream)
     }
 
     /// Where it is.

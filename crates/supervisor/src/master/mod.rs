@@ -13,6 +13,7 @@ mod launch;
 mod launcher;
 mod moves;
 mod notify;
+mod rest;
 mod signals;
 pub mod state;
 mod succession;
@@ -157,7 +158,7 @@ impl Master {
             let interest = if writes { Interest::READ_WRITE } else { Interest::READ };
             poller.add(Source::Client(ticket), client, interest);
         }
-        if let Some(door) = self.admin.door() {
+        if let Some(door) = self.admin.open_door() {
             poller.add(Source::Admin, door.as_fd(), Interest::READ);
         }
         for (ticket, client, writes) in self.admin.clients() {

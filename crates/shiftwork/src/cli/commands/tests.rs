@@ -135,9 +135,15 @@ fn sentences() {
         duration_ms: 45,
         warnings: Vec::new(),
         scaled: None,
+        task_generation: None,
     };
     let committed = outcome(Verdict::Committed, 2);
     assert_eq!(sentence(&committed, Until::Committed), "generation 2 is committed after 45 ms");
+    let tasks = Outcome { task_generation: Some(3), ..committed.clone() };
+    assert_eq!(
+        sentence(&tasks, Until::Drained),
+        "the task workers are of generation 3 and the old ones gone after 45 ms"
+    );
     assert_eq!(sentence(&committed, Until::Replaced), "generation 2 serves after 45 ms");
     assert_eq!(
         sentence(&outcome(Verdict::Aborted, 1), Until::Committed),

@@ -10,12 +10,14 @@ mod rates;
 mod view;
 
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use shiftwork_sys::signal::{self, SignalFd};
+use shiftwork_sys::wait::{Interest, Poller};
 
 use super::speak::connect;
 use super::{Application, Cli, exit, locate, output};
@@ -61,7 +63,10 @@ pub(super) fn top(application: &Application<'_>, cli: &Cli, top: &Top) -> u8 {
     };
     let mut model = Model::new(name);
     let shown = watch(&mut terminal, &mut model, &feed, &heard, &signals);
-    ratatui::restore();
+    if ratatui::try_restore().is_err() {
+        // The terminal is gone, and dropping this would complain about that to nobody, and panic.
+        std::mem::forget(terminal);
+    }
     match (shown, model.is_gone()) {
         (Err(error), _) => output::failure(name, &format!("cannot draw on the terminal: {error}")),
         (Ok(()), true) => {
@@ -80,7 +85,7 @@ fn watch(
     signals: &SignalFd,
 ) -> io::Result<()> {
     let colour = output::may_colour();
-    loop {
+    while is_attended(signals)? {
         let mut changed = false;
         while let Ok(it) = heard.try_recv() {
             model.hear(it, Instant::now());
@@ -108,8 +113,18 @@ fn watch(
         if changed {
             terminal.draw(|frame| view::draw(frame, model, colour))?;
         }
-        event::poll(TURN)?;
     }
+    Ok(())
+}
+
+/// Waits for a key, a signal, or the next turn. False: the terminal is gone, and crossterm, asked for
+/// keys, would look for them for ever.
+fn is_attended(signals: &SignalFd) -> io::Result<bool> {
+    let keys = io::stdin();
+    let mut poller = Poller::new();
+    poller.add((), signals.as_fd(), Interest::READ);
+    poller.add((), keys.as_fd(), Interest::READ);
+    Ok(!poller.wait(Some(TURN))?.iter().any(|ready| ready.hung_up))
 }
 
 fn understand(key: KeyEvent) -> Option<Key> {

@@ -56,17 +56,20 @@ impl AdminDoor {
     }
 
     /// Takes whoever waits.
-    pub fn accept(&self) -> Option<Box<dyn Socket>> {
+    ///
+    /// # Errors
+    /// If nobody does, or there are no descriptors.
+    pub fn accept(&self) -> io::Result<Box<dyn Socket>> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().ok()?;
-                stream.set_nonblocking(true).ok()?;
-                Some(Box::new(stream))
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok(Box::new(stream))
             }
             Self::Unix(door) => {
                 let stream = door.accept()?;
-                stream.set_nonblocking(true).ok()?;
-                Some(Box::new(stream))
+                stream.set_nonblocking(true)?;
+                Ok(Box::new(stream))
             }
         }
     }

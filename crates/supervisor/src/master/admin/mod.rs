@@ -21,6 +21,8 @@ use door::Socket;
 pub use http::Document;
 use http::{Read, Refusal};
 
+use super::rest::Rest;
+
 /// Connections at a time; for one more the oldest has to go that has not asked yet.
 const MOST_CLIENTS: usize = 32;
 /// Connections taken in one turn.
@@ -69,6 +71,7 @@ struct Client {
 pub struct Admin {
     door: Option<AdminDoor>,
     clients: BTreeMap<Ticket, Client>,
+    rest: Rest,
 }
 
 impl Admin {
@@ -77,13 +80,18 @@ impl Admin {
         if let Some(door) = &door {
             tracing::info!("metrics and status are served at {door}");
         }
-        Self { door, clients: BTreeMap::new() }
+        Self { door, ..Self::default() }
     }
 
     /// Listens there from now on, or nowhere; whoever has come by the old door is answered.
     pub fn listen_at(&mut self, door: Option<AdminDoor>) {
         let clients = std::mem::take(&mut self.clients);
         *self = Self { clients, ..Self::new(door) };
+    }
+
+    /// The door, if somebody may be let in by it now.
+    pub fn open_door(&self) -> Option<&AdminDoor> {
+        self.door().filter(|_| self.rest.until().is_none())
     }
 
     /// The door.
@@ -100,7 +108,7 @@ impl Admin {
 
     /// When the next stage has to be over.
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.clients.values().map(|it| it.until).min()
+        self.clients.values().map(|it| it.until).chain(self.rest.until()).min()
     }
 
     /// Lets those go who are too slow.
@@ -119,7 +127,11 @@ impl Admin {
     /// Takes who has come; `ticket` numbers them.
     pub fn accept(&mut self, mut ticket: impl FnMut() -> Ticket) {
         for _ in 0..MOST_ACCEPTED {
-            let Some(socket) = self.door.as_ref().and_then(AdminDoor::accept) else { return };
+            let Some(door) = &self.door else { return };
+            let socket = match door.accept() {
+                Ok(socket) => socket,
+                Err(error) => return self.rest.after(&error),
+            };
             if self.clients.len() >= MOST_CLIENTS {
                 self.make_room();
             }
