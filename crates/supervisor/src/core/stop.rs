@@ -134,18 +134,17 @@ impl Core {
     fn abandon_reloads(&mut self) {
         self.fail_upgrade("the server is stopping");
         self.abandon_scaling();
-        let observed = self.observation.take().map(|mut it| {
-            it.run.failure = "the server is stopping before what is observed was committed".into();
-            // Nobody goes back.
-            it.run.opened = false;
-            it.run
-        });
-        let under_way = self.phase.run().cloned().map(|mut run| {
-            run.failure = "the server is stopping".into();
-            run
-        });
-        for mut run in under_way.into_iter().chain(observed) {
+        let under_way = self.phase.run().cloned().map(|run| {
             let verdict = if run.opened { Verdict::RolledBack } else { Verdict::Aborted };
+            (run, verdict, "the server is stopping")
+        });
+        // Nobody goes back from what is observed: it serves to the end.
+        let observed = self.observation.take().map(|it| {
+            let reason = "the server is stopping before what is observed was committed";
+            (it.run, Verdict::Aborted, reason)
+        });
+        for (mut run, verdict, reason) in under_way.into_iter().chain(observed) {
+            run.failure = reason.into();
             // There is nothing more to wait for.
             run.asked_back = false;
             self.finish(run, verdict);
