@@ -46,7 +46,7 @@ fn is_good(outcome: &Outcome) -> bool {
     matches!(outcome.outcome, Verdict::Committed | Verdict::Replaced)
 }
 
-/// Says what a reload came to: good news on stdout, bad news on stderr with the new code's own
+/// Says what a reload or an upgrade came to: good news on stdout, bad news on stderr with the new code's own
 /// words before it.
 fn tell(outcome: &Outcome, until: Until) -> u8 {
     if !is_good(outcome) && !outcome.output.is_empty() {
@@ -96,7 +96,7 @@ fn sentence(outcome: &Outcome, until: Until) -> String {
             format!("generation {generation} serves after {duration_ms} ms, and is observed")
         }
         Verdict::RolledBack => format!("reload rolled back, {goes_on}: {reason}"),
-        Verdict::Aborted => format!("reload aborted, {goes_on}: {reason}"),
+        Verdict::Aborted => format!("{} aborted, {goes_on}: {reason}", outcome.what.noun()),
     }
 }
 

@@ -59,9 +59,11 @@ fn sentence(outcome: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shiftwork_supervisor::core::history::What;
 
     fn outcome(verdict: Verdict, reason: &str) -> Outcome {
         Outcome {
+            what: What::Rollback,
             outcome: verdict,
             generation: 3,
             reason: reason.to_owned(),

@@ -208,8 +208,29 @@ fn what_is_no_program_of_this_kind_is_refused() {
     fs::remove_file(shop.site.path("current")).unwrap();
     let reason = refused(&shop);
     assert!(reason.contains("cannot open the executable"), "{reason}");
+    let said = shop.site.run(&["upgrade"]).expect(1).stderr;
+    let sentence = "upgrade aborted, generation 1 goes on: cannot open the executable";
+    assert!(said.contains(sentence), "{said}");
+    shop.wait_log(sentence);
     shop.site.release("second", &binary::second());
     upgrade(&shop);
+    shop.stop();
+}
+
+#[test]
+fn the_reload_that_follows_may_fail_and_the_new_program_stays() {
+    let mut shop = Shop::start();
+    let folder = shop.site.path("releases").join("second");
+    shop.site.release("second", &binary::second());
+    shop.put("app.fault", "exit_at_start");
+    let said = shop.site.run(&["upgrade"]).expect(1).stderr;
+    for words in [
+        "warning: manager and master are the new program all the same",
+        "reload aborted, generation 1 goes on: ",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(executable(shop.pid).starts_with(&folder));
     shop.stop();
 }
 
@@ -257,6 +278,8 @@ fn a_manager_killed_in_the_middle_leaves_the_old_program() {
     let upgraded = thread::scope(|scope| {
         let upgraded = scope.spawn(|| upgrade_with(&shop, &[]));
         let status = shop.until("the upgrade stands", |status| status.state == "upgrading");
+        let phase = status.progress.as_ref().map(|it| it.phase.as_str());
+        assert_eq!(phase, Some("upgrading_probing"));
         let manager = status.one("manager");
         send(manager, signal::KILL);
         wait_gone(manager);

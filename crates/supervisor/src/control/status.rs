@@ -14,7 +14,8 @@ pub struct Status {
     /// `starting`, `serving`, `reloading`, `observing`, `rolling_back`, `scaling`, `upgrading` or
     /// `stopping`.
     pub state: String,
-    /// How far that is, if it is known: a reload, a rollback, an observation or a change of number.
+    /// How far that is, if it is known: a reload, an upgrade, a rollback, an observation or a
+    /// change of number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// The generation whose workers serve (0: none yet).

@@ -12,7 +12,7 @@ use super::event::{Action, Generation, Millis, Scope, Ticket, Until};
 use super::forks::Respawn;
 use super::outcome::{ASKED_BACK, Verdict};
 use super::parked::Pair;
-use super::reload::{Request, Run, Waiter};
+use super::reload::{Request, Run};
 use super::{Core, Phase};
 
 /// A return under way.
@@ -31,16 +31,10 @@ pub(super) struct Return {
 impl Core {
     /// Somebody wants the release before. It waits like a reload, in the place of one that waits.
     pub(super) fn rollback_asked(&mut self, ticket: Option<Ticket>, until: Until) {
-        let waiters = ticket.map(|ticket| Waiter { ticket, until }).into_iter().collect();
         let coming = self.phase.run().filter(|it| it.scope == Scope::All);
         let leaves = coming.map_or(self.generation(), |it| it.generation);
-        self.queue(Request {
-            scope: Scope::All,
-            overrides: Vec::new(),
-            waiters,
-            upgrade: false,
-            leaves: Some(leaves),
-        });
+        let request = Request::reload(ticket, Scope::All, Vec::new(), until);
+        self.queue(Request { leaves: Some(leaves), ..request });
     }
 
     /// Begins to go back from `leaves`; the core is idle.

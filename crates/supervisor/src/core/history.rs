@@ -62,7 +62,7 @@ pub enum Requester {
 }
 
 /// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// The start of the server.
@@ -78,8 +78,23 @@ pub enum What {
     /// A new manager and master, and a new generation.
     Upgrade,
     /// Something that only another version knows.
+    #[default]
     #[serde(other)]
     Other,
+}
+
+impl What {
+    /// What a sentence calls it.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Scale => "change of number",
+            Self::ReloadTasks => "reload of the task workers",
+            Self::Reload | Self::Other => "reload",
+            Self::Rollback => "rollback",
+            Self::Upgrade => "upgrade",
+        }
+    }
 }
 
 /// A request, as it was made.
@@ -238,6 +253,7 @@ mod tests {
 
     fn outcome(reason: &str) -> Outcome {
         Outcome {
+            what: What::Reload,
             outcome: Verdict::Aborted,
             generation: 1,
             reason: reason.to_owned(),

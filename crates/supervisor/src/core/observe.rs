@@ -71,7 +71,7 @@ impl Core {
         let (early, waiters): (Vec<_>, Vec<_>) =
             run.waiters.drain(..).partition(|waiter| waiter.until == Until::Replaced);
         run.waiters = waiters;
-        let outcome = self.outcome(Verdict::Replaced, "", run.began);
+        let outcome = self.outcome(run.what(), Verdict::Replaced, "", run.began);
         let tickets: Vec<_> = early.into_iter().map(|waiter| waiter.ticket).collect();
         run.told.extend(&tickets);
         self.out.push(Action::Finish { tickets, outcome });
@@ -207,6 +207,7 @@ impl Core {
             overrides: run.overrides,
             waiters: run.waiters,
             upgrade: false,
+            upgraded: run.upgraded,
             leaves: None,
         };
         if let Some(later) = self.waiting.take() {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::history::What;
 use super::slots::Slot;
 
 /// How a reload ended.
@@ -45,6 +46,9 @@ impl std::fmt::Display for Sizes {
 /// The answer to `reload`, to `scale`, and to the first start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
+    /// What it is the outcome of. The reload that follows an upgrade is one of its own.
+    #[serde(default)]
+    pub what: What,
     /// How it ended.
     pub outcome: Verdict,
     /// The generation that serves now (0: none).

@@ -35,12 +35,36 @@ pub(super) struct Request {
     /// Whether manager and master are replaced first.
     #[serde(default)]
     pub(super) upgrade: bool,
+    /// Whether they have been already, for this reload to follow.
+    #[serde(default)]
+    pub(super) upgraded: bool,
     /// It is no reload, but the way back from this generation.
     #[serde(default)]
     pub(super) leaves: Option<Generation>,
 }
 
 impl Request {
+    /// One for a reload.
+    pub(super) fn reload(
+        ticket: Option<Ticket>,
+        scope: Scope,
+        overrides: Vec<String>,
+        until: Until,
+    ) -> Self {
+        let waiters = ticket.map(|ticket| Waiter { ticket, until }).into_iter().collect();
+        Self { scope, overrides, waiters, upgrade: false, upgraded: false, leaves: None }
+    }
+
+    /// What it asks for.
+    pub(super) fn what(&self) -> What {
+        match self.scope {
+            _ if self.leaves.is_some() => What::Rollback,
+            _ if self.upgrade => What::Upgrade,
+            Scope::All => What::Reload,
+            Scope::Tasks => What::ReloadTasks,
+        }
+    }
+
     /// One that was made later is run together with this one; of a reload and the way back only the
     /// later one is run, for all who wait. New task workers alone do not change one's mind about the
     /// way back.
@@ -53,6 +77,7 @@ impl Request {
                 }
                 self.overrides.extend(later.overrides);
                 self.upgrade |= later.upgrade;
+                self.upgraded |= later.upgraded;
             }
             (Some(_), None) if later.scope == Scope::Tasks => {}
             (Some(_), Some(_)) => {}
@@ -60,6 +85,7 @@ impl Request {
                 self.scope = later.scope;
                 self.overrides = later.overrides;
                 self.upgrade = later.upgrade;
+                self.upgraded |= later.upgraded;
                 self.leaves = later.leaves;
             }
         }
@@ -103,6 +129,9 @@ pub(super) struct Run {
     /// It is no reload, but a way back that was asked for.
     #[serde(default)]
     pub(super) asked_back: bool,
+    /// Whether manager and master have become the new program before it.
+    #[serde(default)]
+    pub(super) upgraded: bool,
 }
 
 impl Run {
@@ -126,11 +155,12 @@ impl Run {
             reported: 0,
             failure: String::new(),
             asked_back: request.leaves.is_some(),
+            upgraded: request.upgraded,
         }
     }
 
-    /// For the history.
-    fn what(&self) -> What {
+    /// What it is.
+    pub(super) fn what(&self) -> What {
         match self.scope {
             _ if self.asked_back => What::Rollback,
             _ if self.from == 0 => What::Start,
@@ -149,15 +179,15 @@ impl Core {
         overrides: Vec<String>,
         until: Until,
     ) {
-        let waiters = ticket.map(|ticket| Waiter { ticket, until }).into_iter().collect();
-        self.queue(Request { scope, overrides, waiters, upgrade: false, leaves: None });
+        self.queue(Request::reload(ticket, scope, overrides, until));
     }
 
     /// Has a request wait for its turn.
     pub(super) fn queue(&mut self, request: Request) {
         let tickets: Vec<Ticket> = request.waiters.iter().map(|it| it.ticket).collect();
         if matches!(self.phase, Phase::Stopping(_)) {
-            let outcome = self.outcome(Verdict::Aborted, "the server is stopping", self.now);
+            let reason = "the server is stopping";
+            let outcome = self.outcome(request.what(), Verdict::Aborted, reason, self.now);
             self.out.push(Action::Finish { tickets, outcome });
             return;
         }
@@ -280,13 +310,15 @@ impl Core {
     /// Answers those who wait for a run.
     pub(super) fn answer(&mut self, run: Run, verdict: Verdict) {
         self.tell_slots();
-        let mut outcome = self.outcome(verdict, &run.failure, run.began);
+        let mut outcome = self.outcome(run.what(), verdict, &run.failure, run.began);
         if run.generation > FIRST {
             self.tally.reloaded(verdict, outcome.duration_ms);
         }
         if verdict == Verdict::Committed {
             outcome.warnings = self.changes_that_wait(run.generation);
             outcome.task_generation = (run.scope == Scope::Tasks).then_some(run.generation);
+        } else if run.upgraded {
+            outcome.warnings.push("manager and master are the new program all the same".into());
         }
         let tickets = run.told.iter().copied().chain(run.waiters.iter().map(|it| it.ticket));
         self.record(&Ended {
@@ -313,8 +345,15 @@ impl Core {
         self.out.push(Action::Finish { tickets, outcome });
     }
 
-    pub(super) fn outcome(&self, verdict: Verdict, reason: &str, began: Millis) -> Outcome {
+    pub(super) fn outcome(
+        &self,
+        what: What,
+        verdict: Verdict,
+        reason: &str,
+        began: Millis,
+    ) -> Outcome {
         Outcome {
+            what,
             outcome: verdict,
             generation: self.generation(),
             reason: reason.to_owned(),

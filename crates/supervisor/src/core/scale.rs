@@ -136,7 +136,7 @@ impl Core {
     }
 
     fn refuse_scale(&mut self, ticket: Option<Ticket>, reason: &str) {
-        let mut outcome = self.outcome(Verdict::Aborted, reason, self.now);
+        let mut outcome = self.outcome(What::Scale, Verdict::Aborted, reason, self.now);
         outcome.scaled = Some(self.sizes());
         self.finish_scale(ticket.into_iter().collect(), self.now, outcome);
     }
@@ -277,7 +277,7 @@ impl Core {
         self.assign_doors();
         self.drop_surplus();
         self.tell_slots();
-        let mut outcome = self.outcome(verdict, &reason, scaling.began);
+        let mut outcome = self.outcome(What::Scale, verdict, &reason, scaling.began);
         outcome.scaled = Some(self.sizes());
         let tickets = scaling.waiters.iter().map(|waiter| waiter.ticket).collect();
         self.finish_scale(tickets, scaling.began, outcome);

@@ -10,6 +10,7 @@ use crate::protocol::template::Kind;
 use super::child::{Child, State};
 use super::event::{Action, ChildId, Generation, Ticket};
 use super::outcome::Progress;
+use super::upgrade::UPGRADING;
 use super::{Core, Phase};
 
 /// Where a process is in its life, as far as whoever watches is interested.
@@ -101,6 +102,7 @@ impl Core {
         let fits = match &self.phase {
             Phase::Idle => self.observation.is_some() && last.phase == "observing",
             Phase::Scaling(_) => last.phase == "scaling",
+            Phase::Upgrading(_) => last.phase.starts_with(UPGRADING),
             other => other.run()?.generation == last.generation,
         };
         fits.then_some(last)
@@ -110,6 +112,7 @@ impl Core {
     fn running_tickets(&self) -> Vec<Ticket> {
         let waiters = match &self.phase {
             Phase::Scaling(scaling) => &scaling.waiters,
+            Phase::Upgrading(upgrade) => &upgrade.request.waiters,
             Phase::Idle => match &self.observation {
                 Some(observation) => &observation.run.waiters,
                 None => return Vec::new(),

@@ -150,7 +150,8 @@ impl Core {
             self.finish(run, verdict);
         }
         if let Some(request) = self.waiting.take() {
-            let outcome = self.outcome(Verdict::Aborted, "the server is stopping", self.now);
+            let reason = "the server is stopping";
+            let outcome = self.outcome(request.what(), Verdict::Aborted, reason, self.now);
             let tickets = request.waiters.iter().map(|waiter| waiter.ticket).collect();
             self.out.push(Action::Finish { tickets, outcome });
         }

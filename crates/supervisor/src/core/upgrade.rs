@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Action, Millis, Ticket, Until};
+use super::event::{Action, Millis, Scope, Ticket, Until};
 use super::history::{Ended, What};
 use super::outcome::{Progress, Verdict};
 use super::reload::Request;
@@ -16,6 +16,9 @@ use super::{Core, Phase};
 
 /// Each stage may take so long, and no longer than `start_timeout`.
 const PATIENCE: Millis = 10_000;
+
+/// What the names of an upgrade's stages begin with, where progress is told.
+pub(super) const UPGRADING: &str = "upgrading_";
 
 /// How far an upgrade is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,10 +49,10 @@ impl Core {
         overrides: Vec<String>,
         until: Until,
     ) {
-        self.reload_asked(ticket, super::event::Scope::All, overrides, until);
-        if let Some(request) = &mut self.waiting {
-            request.upgrade = true;
-        }
+        self.queue(Request {
+            upgrade: true,
+            ..Request::reload(ticket, Scope::All, overrides, until)
+        });
     }
 
     /// Begins; the core is idle.
@@ -61,6 +64,7 @@ impl Core {
             stage: Stage::Probing,
             deadline: self.now + self.stage_time(),
         });
+        self.begin_telling();
         self.report_upgrade("probing");
         self.out.push(Action::Probe);
     }
@@ -92,6 +96,7 @@ impl Core {
             return;
         }
         if planned && self.is_upgrading(Stage::Manager) {
+            self.begin_telling();
             self.enter(Stage::Master, "master");
             self.out.push(Action::ReplaceMaster);
         } else if !planned {
@@ -110,6 +115,7 @@ impl Core {
             Ok(()) => {
                 self.log("upgraded: manager and master are the new program");
                 request.upgrade = false;
+                request.upgraded = true;
                 if let Some(later) = self.waiting.take() {
                     request.absorb(later);
                 }
@@ -144,8 +150,7 @@ impl Core {
     pub(super) fn fail_upgrade(&mut self, reason: &str) {
         let Phase::Upgrading(upgrade) = &self.phase else { return };
         let upgrade = upgrade.clone();
-        let reason = format!("no upgrade: {reason}");
-        let outcome = self.outcome(Verdict::Aborted, &reason, upgrade.began);
+        let outcome = self.outcome(What::Upgrade, Verdict::Aborted, reason, upgrade.began);
         let tickets: Vec<_> = upgrade.request.waiters.iter().map(|it| it.ticket).collect();
         self.record(&Ended {
             what: What::Upgrade,
@@ -178,12 +183,8 @@ impl Core {
     }
 
     fn report_upgrade(&mut self, stage: &str) {
-        let Phase::Upgrading(upgrade) = &self.phase else { return };
-        let tickets: Vec<_> = upgrade.request.waiters.iter().map(|it| it.ticket).collect();
-        let phase = format!("upgrading_{stage}");
+        let phase = format!("{UPGRADING}{stage}");
         let progress = Progress { phase, generation: self.generation(), ..Progress::default() };
-        if !tickets.is_empty() {
-            self.out.push(Action::Progress { tickets, progress });
-        }
+        self.tell_progress(progress);
     }
 }

@@ -220,7 +220,8 @@ fn log_outcome(outcome: &Outcome) {
         }
         Verdict::Aborted if *generation == 0 => tracing::error!("the start has failed: {reason}"),
         Verdict::Aborted => {
-            tracing::error!("reload aborted, generation {generation} goes on: {reason}");
+            let noun = outcome.what.noun();
+            tracing::error!("{noun} aborted, generation {generation} goes on: {reason}");
         }
     }
     for warning in &outcome.warnings {

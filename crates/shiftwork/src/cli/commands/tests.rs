@@ -10,6 +10,7 @@ use super::super::speak::not_running;
 use super::super::{Next, play};
 use super::*;
 use crate::settings::{NoApp, app_problems};
+use shiftwork_supervisor::core::history::What;
 use tempfile::TempDir;
 use toml::Table;
 
@@ -128,6 +129,7 @@ fn a_server_that_is_found_makes_mistakes_in_the_settings_its_own_business() {
 #[test]
 fn sentences() {
     let outcome = |outcome, generation| Outcome {
+        what: What::Reload,
         outcome,
         generation,
         reason: "preload: no".into(),
@@ -149,6 +151,16 @@ fn sentences() {
         sentence(&outcome(Verdict::Aborted, 1), Until::Committed),
         "reload aborted, generation 1 goes on: preload: no"
     );
+    for (what, said) in [
+        (What::Upgrade, "upgrade aborted, generation 1 goes on: preload: no"),
+        (
+            What::ReloadTasks,
+            "reload of the task workers aborted, generation 1 goes on: preload: no",
+        ),
+    ] {
+        let outcome = Outcome { what, ..outcome(Verdict::Aborted, 1) };
+        assert_eq!(sentence(&outcome, Until::Committed), said);
+    }
     assert_eq!(
         sentence(&outcome(Verdict::RolledBack, 1), Until::Committed),
         "reload rolled back, generation 1 goes on: preload: no"

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
+use shiftwork_supervisor::core::outcome::Progress;
 use tempfile::TempDir;
 
 use super::command::{Ended, run};
@@ -23,6 +24,7 @@ pub(crate) struct Status {
     pub(crate) name: String,
     pub(crate) pid: i32,
     pub(crate) state: String,
+    pub(crate) progress: Option<Progress>,
     pub(crate) generation: u64,
     pub(crate) release: String,
     pub(crate) uptime_ms: u64,

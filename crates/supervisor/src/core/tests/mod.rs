@@ -7,5 +7,6 @@ mod returns;
 mod scales;
 mod single;
 mod stops;
+mod upgrades;
 mod walk;
 mod world;
