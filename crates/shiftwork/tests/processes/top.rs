@@ -12,33 +12,52 @@ use crate::support::processes::{send, wait_gone};
 use crate::support::shop::Shop;
 use crate::support::wait::{LONG, within};
 
-/// What was drawn, to read: the cursor goes over what is blank already, and styles are no text.
-fn read(drawn: &str) -> String {
-    let mut text = String::new();
-    let mut rest = drawn;
-    while let Some(at) = rest.find("\x1b[") {
-        text.push_str(&rest[..at]);
-        let sequence = &rest[at..];
-        let Some(end) = sequence[2..].find(|it: char| it.is_ascii_alphabetic()) else {
-            rest = sequence;
-            break;
-        };
-        let (whole, after) = sequence.split_at(end + 3);
-        match whole.chars().last() {
-            Some('H') => text.push(' '),
-            Some('m') => {}
-            _ => text.push_str(whole),
+/// What stands on the screen: only the cells that change are written, wherever they are.
+fn screen(written: &[u8]) -> String {
+    let text = String::from_utf8_lossy(written);
+    let mut lines = vec![vec![' '; COLUMNS]; ROWS];
+    let (mut row, mut column) = (0, 0);
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '\x1b' => {
+                let mut sequence = String::new();
+                if chars.next() == Some('[') {
+                    for char in chars.by_ref() {
+                        sequence.push(char);
+                        if char.is_ascii_alphabetic() {
+                            break;
+                        }
+                    }
+                }
+                if let Some(place) = sequence.strip_suffix('H') {
+                    let mut numbers = place.split(';').map(|it| it.parse().unwrap_or(1_usize) - 1);
+                    (row, column) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+                } else if sequence.ends_with('J') {
+                    lines.iter_mut().for_each(|line| line.fill(' '));
+                }
+            }
+            '\r' => column = 0,
+            '\n' => row += 1,
+            char => {
+                if let Some(cell) = lines.get_mut(row).and_then(|line| line.get_mut(column)) {
+                    *cell = char;
+                }
+                column += 1;
+            }
         }
-        rest = after;
     }
-    text + rest
+    lines.iter().map(String::from_iter).collect::<Vec<_>>().join("\n")
 }
+
+const ROWS: usize = 30;
+const COLUMNS: usize = 120;
 
 /// A terminal with `top` on it.
 struct Watched {
     script: Child,
     keyboard: ChildStdin,
-    screen: Arc<Mutex<String>>,
+    written: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Watched {
@@ -48,7 +67,7 @@ impl Watched {
             return None;
         }
         let typed = format!(
-            "stty cols 120 rows 30; echo $$ > top.pid; exec '{}' top --interval 100ms --config '{}'",
+            "stty cols {COLUMNS} rows {ROWS}; echo $$ > top.pid; exec '{}' top --interval 100ms --config '{}'",
             shop.site.path("current/shop").display(),
             shop.site.config().display()
         );
@@ -59,37 +78,41 @@ impl Watched {
         let mut script = script.spawn().unwrap();
         let keyboard = script.stdin.take().unwrap();
         let mut output = script.stdout.take().unwrap();
-        let screen = Arc::new(Mutex::new(String::new()));
-        let written = Arc::clone(&screen);
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let to = Arc::clone(&written);
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = output.read(&mut buffer) {
-                written.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..n]));
+                to.lock().unwrap().extend_from_slice(&buffer[..n]);
             }
         });
-        Some(Self { script, keyboard, screen })
+        Some(Self { script, keyboard, written })
     }
 
     fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until this is drawn, and forgets what was drawn until then.
+    /// Waits until this stands on the screen.
     #[track_caller]
     fn shows(&self, words: &str) {
         within(LONG, &format!("top shows {words:?}"), || {
-            let mut screen = self.screen.lock().unwrap();
-            let text = read(&screen);
-            let at = text.find(words)?;
-            *screen = text[at + words.len()..].to_owned();
-            Some(())
+            screen(&self.written.lock().unwrap()).contains(words).then_some(())
+        });
+    }
+
+    /// Waits until this was written, as it is.
+    #[track_caller]
+    fn writes(&self, words: &str) {
+        within(LONG, &format!("top writes {words:?}"), || {
+            String::from_utf8_lossy(&self.written.lock().unwrap()).contains(words).then_some(())
         });
     }
 
     /// The exit status; the terminal is left as it was.
     #[track_caller]
     fn ends(mut self) -> i32 {
-        self.shows("\x1b[?1049l");
+        self.writes("\x1b[?1049l");
         let status = within(LONG, "top ends", || self.script.try_wait().unwrap());
         status.code().unwrap_or(-1)
     }
@@ -110,9 +133,7 @@ fn it_shows_the_tree_reloads_and_follows_an_upgrade() {
     top.shows("generation 2 is committed after ");
     assert_eq!(shop.status().generation, 2);
     shop.site.run(&["upgrade"]).expect(0);
-    within(LONG, "the upgrade's generation", || {
-        read(&top.screen.lock().unwrap()).contains(" 3 ").then_some(())
-    });
+    top.shows("generation 3, release");
     top.press("q");
     assert_eq!(top.ends(), 0);
     shop.stop();
@@ -130,8 +151,8 @@ fn it_leaves_the_terminal_when_the_server_goes_and_when_it_is_told_to() {
     let Some(top) = Watched::of(&shop) else { return };
     top.shows("├─ worker 0");
     shop.site.run(&["stop"]).expect(0);
-    top.shows("\x1b[?1049l");
-    top.shows("shop is gone");
+    top.writes("\x1b[?1049l");
+    top.writes("shop is gone");
     let Watched { mut script, .. } = top;
     assert_eq!(within(LONG, "top ends", || script.try_wait().unwrap()).code(), Some(3));
     shop.site.assert_nothing_left();
