@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use shiftwork_supervisor::control::latency::Latency;
 use shiftwork_supervisor::control::status::{ProcessStatus, ReleaseStatus, Role, Status};
 use shiftwork_supervisor::control::{Request, Response};
+use shiftwork_sys::slab::BOUNDS_US;
 
 use super::output::{moment, paint};
 use super::speak::{answer, unexpected};
@@ -93,6 +95,8 @@ fn tree(status: &Status, colour: bool) -> String {
         "IN HAND",
         "CONNECTIONS",
         "TASKS",
+        "P50",
+        "P99",
         "MEMORY",
         "RESTARTS",
     ];
@@ -105,10 +109,11 @@ fn tree(status: &Status, colour: bool) -> String {
             .map(str::to_owned)
             .into_iter()
             .chain([totals.requests, totals.in_flight, totals.connections, totals.tasks].map(count))
+            .chain(quantiles(totals.latency.as_ref()))
             .chain([memory(totals.memory_bytes), count(totals.restarts)])
             .collect(),
     );
-    let aligned = output::align(&rows, &[1, 2, 4, 5, 6, 7, 8, 9, 10]);
+    let aligned = output::align(&rows, &[1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     for (i, line) in aligned.into_iter().enumerate() {
         let process = i.checked_sub(1).and_then(|i| status.processes.get(i));
         lines.push(match process {
@@ -154,6 +159,7 @@ fn row(process: &ProcessStatus, last: bool) -> Vec<String> {
     let number = |it: Option<String>| it.unwrap_or_else(|| "-".into());
     let works = matches!(process.role, Role::Worker | Role::TaskWorker);
     let counted = |it: u64| if works { count(it) } else { String::new() };
+    let [p50, p99] = quantiles(process.latency.as_ref());
     vec![
         branch(process, last),
         number(process.pid.map(|it| it.to_string())),
@@ -164,6 +170,8 @@ fn row(process: &ProcessStatus, last: bool) -> Vec<String> {
         counted(process.in_flight),
         counted(process.connections),
         counted(process.tasks),
+        p50,
+        p99,
         memory(process.memory_bytes),
         counted(process.restarts),
     ]
@@ -171,6 +179,25 @@ fn row(process: &ProcessStatus, last: bool) -> Vec<String> {
 
 fn count(number: u64) -> String {
     number.to_string()
+}
+
+/// Half of all, and 99 of 100, took no longer.
+pub(super) fn quantiles(latency: Option<&Latency>) -> [String; 2] {
+    latency.map_or_else(Default::default, |it| [it.p50_us, it.p99_us].map(bound))
+}
+
+/// A bound of the buckets that durations are counted in, short; none: longer than the last one.
+fn bound(us: Option<u64>) -> String {
+    let short = |whole: u64, unit: u64, name: &str| match whole * 10 / unit % 10 {
+        0 => format!("{}{name}", whole / unit),
+        tenth => format!("{}.{tenth}{name}", whole / unit),
+    };
+    match us {
+        None => format!(">{}", bound(BOUNDS_US.last().copied())),
+        Some(us @ ..1_000) => format!("{us}us"),
+        Some(us @ ..1_000_000) => short(us, 1_000, "ms"),
+        Some(us) => short(us, 1_000_000, "s"),
+    }
 }
 
 pub(super) fn memory(bytes: u64) -> String {
@@ -204,6 +231,7 @@ mod tests {
             tasks: 0,
             memory_bytes: 2_097_152,
             restarts: 0,
+            latency: None,
         }
     }
 
@@ -257,6 +285,16 @@ mod tests {
         assert!(lines[7].starts_with("   └─ task worker 1 ") && lines[7].contains(" draining "));
         assert!(lines[8].starts_with("total ") && lines[8].contains(" 24 "));
         assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn bounds_are_short() {
+        for (us, said) in [(250, "250us"), (2_500, "2.5ms"), (10_000, "10ms"), (2_500_000, "2.5s")]
+        {
+            assert_eq!(bound(Some(us)), said);
+        }
+        assert_eq!(bound(None), ">30s");
+        assert_eq!(quantiles(None), ["", ""]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
+use shiftwork_supervisor::control::latency::Latency;
 use shiftwork_supervisor::control::status::{
     ListenerStatus, ProcessStatus, ReleaseStatus, Status, Totals,
 };
@@ -56,6 +57,7 @@ fn every_field_has_its_words() {
         ("release", fields::<ReleaseStatus>()),
         ("process", fields::<ProcessStatus>()),
         ("totals", fields::<Totals>()),
+        ("latency", fields::<Latency>()),
         ("history", fields::<History>()),
         ("entry", fields::<Entry>()),
         ("request", fields::<Asked>()),

@@ -11,6 +11,11 @@ use crate::support::load::Load;
 use crate::support::processes::{send, wait_gone};
 use crate::support::shop::{Process, Shop, Site, Status};
 
+/// How many requests or tasks were timed.
+fn timed(process: &Process) -> u64 {
+    process.latency.as_ref().map_or(0, |it| it.buckets.iter().sum())
+}
+
 #[test]
 fn the_status_has_its_fixed_shape_and_true_figures() {
     let shop = Shop::start();
@@ -46,6 +51,16 @@ fn the_status_has_its_fixed_shape_and_true_figures() {
     }
     let requests = sum(&status, |worker| worker.requests);
     assert_eq!(status.role("task_worker")[0].tasks, 1);
+    assert_eq!(sum(&status, timed), counts.answered + 1);
+    let worker = status.role("worker").into_iter().find(|it| it.requests > 10).unwrap();
+    let latency = worker.latency.clone().unwrap();
+    assert!(latency.p50_us.is_some_and(|it| it > 0) && latency.p99_us >= latency.p50_us);
+    // The task waits for 20 ms.
+    let task = status.role("task_worker")[0].latency.clone().unwrap();
+    assert!(task.p50_us.is_some_and(|it| it >= 25_000), "{task:?}");
+    assert_eq!(status.role("master")[0].latency, None);
+    assert!(status.totals["latency"]["p99_us"].is_u64(), "{:?}", status.totals);
+    assert_eq!(status.totals["task_latency"]["p50_us"], serde_json::json!(task.p50_us));
     assert_eq!(sum(&status, |worker| worker.connections), 1);
     assert!(status.totals["requests"].as_u64().is_some_and(|n| n >= requests), "{status:#?}");
 

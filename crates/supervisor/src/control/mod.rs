@@ -1,6 +1,7 @@
 //! What is said over the control socket: one JSON object a line, both ways.
 
 pub mod client;
+pub mod latency;
 pub mod status;
 
 use serde::{Deserialize, Serialize};

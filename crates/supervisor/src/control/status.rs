@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::outcome::Progress;
 
+use super::latency::Latency;
+
 /// A server, its addresses and its processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -107,10 +109,14 @@ pub struct ProcessStatus {
     pub memory_bytes: u64,
     /// How often its slot was filled again after a death.
     pub restarts: u64,
+    /// How long its requests took since it began; of a task worker: its tasks. None: it has done
+    /// nothing yet, or does neither.
+    #[serde(default)]
+    pub latency: Option<Latency>,
 }
 
 /// Sums.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Requests answered since the start.
     pub requests: u64,
@@ -124,4 +130,10 @@ pub struct Totals {
     pub memory_bytes: u64,
     /// Deaths after which a slot was filled again.
     pub restarts: u64,
+    /// How long requests took since the start.
+    #[serde(default)]
+    pub latency: Option<Latency>,
+    /// How long tasks took since the start.
+    #[serde(default)]
+    pub task_latency: Option<Latency>,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use shiftwork_sys::listen;
+use shiftwork_sys::slab::Sums;
 
 use crate::control::Response;
 use crate::control::status::Role;
@@ -22,11 +23,9 @@ impl Manager {
     }
 
     fn metrics(&mut self) -> Metrics {
-        let mut sums = self.slab.retired();
         let mut workers = BTreeMap::new();
         for (id, process) in &self.processes.children {
             let Some(row) = process.row.map(|row| self.slab.row(row)) else { continue };
-            sums.merge(&row.counts.read());
             let Some(child) = self.core.child(*id) else { continue };
             let role = match child.kind {
                 Kind::Worker => Role::Worker,
@@ -40,12 +39,21 @@ impl Manager {
         }
         Metrics {
             status: self.status(),
-            sums,
+            sums: self.sums(),
             workers: workers.into_values().collect(),
             queues: self.accept_queues(),
             tally: self.core.tally().clone(),
             manager_deaths: self.deaths,
         }
+    }
+
+    /// Totals of all processes, those that are gone included.
+    pub(super) fn sums(&self) -> Sums {
+        let mut sums = self.slab.retired();
+        for row in self.processes.children.values().filter_map(|it| it.row) {
+            sums.merge(&self.slab.row(row).counts.read());
+        }
+        sums
     }
 
     /// Unix sockets do not tell the length of theirs.

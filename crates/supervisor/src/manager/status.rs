@@ -6,6 +6,7 @@ use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::fd;
 use shiftwork_sys::slab::Row;
 
+use crate::control::latency::Latency;
 use crate::control::status::{ListenerStatus, ProcessStatus, ReleaseStatus, Role, Status, Totals};
 use crate::control::{History, Response};
 use crate::core::child::{Child, State};
@@ -80,18 +81,18 @@ impl Manager {
         let release = hello.map(|it| it.release.clone()).unwrap_or_default();
         let listeners = self.listener_status(hello.map_or(&[][..], |it| &it.listeners));
         let processes = self.process_status(now);
-        let retired = self.slab.retired();
+        let sums = self.sums();
         let mut totals = Totals {
-            requests: retired.requests,
-            tasks: retired.tasks,
+            requests: sums.requests,
+            tasks: sums.tasks,
+            latency: Latency::of(&sums.latency),
+            task_latency: Latency::of(&sums.task_latency),
             restarts: self.rows.all_restarts(),
             ..Totals::default()
         };
         for process in &processes {
-            totals.requests += process.requests;
             totals.in_flight += process.in_flight;
             totals.connections += process.connections;
-            totals.tasks += process.tasks;
             totals.memory_bytes += process.memory_bytes;
         }
         Status {
@@ -184,7 +185,7 @@ impl Manager {
         for child in children {
             let row = self.processes.children.get(&child.id).and_then(|it| it.row);
             let mut status = match row {
-                Some(row) => counted(self.slab.row(row), now),
+                Some(row) => counted(child.kind, self.slab.row(row), now),
                 None => empty(),
             };
             status.role = match child.kind {
@@ -219,16 +220,22 @@ fn empty() -> ProcessStatus {
         tasks: 0,
         memory_bytes: 0,
         restarts: 0,
+        latency: None,
     }
 }
 
-fn counted(row: &Row, now: Millis) -> ProcessStatus {
+fn counted(kind: Kind, row: &Row, now: Millis) -> ProcessStatus {
+    let timed = match kind {
+        Kind::Worker => &row.counts.latency,
+        Kind::TaskWorker => &row.counts.task_latency,
+    };
     ProcessStatus {
         uptime_ms: age(row, now),
         requests: row.counts.requests(),
         in_flight: row.in_flight(),
         connections: row.connections(),
         tasks: row.counts.tasks(),
+        latency: Latency::of(&timed.read()),
         ..empty()
     }
 }

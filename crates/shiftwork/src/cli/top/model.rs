@@ -1,5 +1,6 @@
 //! What is known and what is shown: it changes by what is heard and by keys, and by nothing else.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -70,17 +71,19 @@ pub(super) enum Sort {
     InHand,
     Connections,
     Tasks,
+    Latency,
     Memory,
     Restarts,
 }
 
 impl Sort {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Tree,
         Self::Requests,
         Self::InHand,
         Self::Connections,
         Self::Tasks,
+        Self::Latency,
         Self::Memory,
         Self::Restarts,
     ];
@@ -205,7 +208,7 @@ impl Model {
             .status()
             .into_iter()
             .flat_map(|it| &it.processes)
-            .map(|it| (it, it.pid.and_then(|pid| rates.get(&pid)).copied().unwrap_or_default()))
+            .map(|it| (it, it.pid.and_then(|pid| rates.get(&pid)).cloned().unwrap_or_default()))
             .collect();
         let by = |of: fn(&(&ProcessStatus, Rates)) -> f64| {
             move |a: &(&ProcessStatus, Rates), b: &(&ProcessStatus, Rates)| of(b).total_cmp(&of(a))
@@ -216,6 +219,9 @@ impl Model {
             Sort::InHand => all.sort_by(by(|it| it.0.in_flight as f64)),
             Sort::Connections => all.sort_by(by(|it| it.0.connections as f64)),
             Sort::Tasks => all.sort_by(by(|it| it.1.tasks)),
+            Sort::Latency => all.sort_by_key(|it| {
+                Reverse(it.1.latency.as_ref().map(|it| it.p99_us.unwrap_or(u64::MAX)))
+            }),
             Sort::Memory => all.sort_by(by(|it| it.0.memory_bytes as f64)),
             Sort::Restarts => all.sort_by(by(|it| it.0.restarts as f64)),
         }
@@ -231,6 +237,7 @@ impl Model {
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use shiftwork_supervisor::control::latency::Latency;
 
     /// A server with three processes that have answered so many requests.
     pub(in crate::cli::top) fn status(generation: u64, requests: u64) -> Box<Status> {
@@ -269,6 +276,29 @@ pub(super) mod tests {
         model.sort = Sort::Requests;
         let order: Vec<_> = model.processes().iter().map(|it| it.0.worker_id).collect();
         assert_eq!(order, [Some(1), Some(0), None]);
+    }
+
+    #[test]
+    fn latencies_are_of_about_a_second_too() {
+        let mut model = Model::new("shop");
+        let began = Instant::now();
+        let worker = |status: &mut Status, id: usize, buckets: &[u64]| {
+            let latency = Latency { buckets: buckets.to_vec(), ..Latency::default() };
+            status.processes[id].latency = Some(latency);
+        };
+        let mut before = status(1, 1_000);
+        worker(&mut before, 1, &[1_000]);
+        let mut after = status(1, 1_200);
+        worker(&mut after, 1, &[1_000, 0, 100]);
+        worker(&mut after, 2, &[50, 50]);
+        model.hear(Heard::Status(before), began);
+        model.hear(Heard::Status(after), began + Duration::from_secs(1));
+        model.sort = Sort::Latency;
+        let p99s: Vec<_> = (model.processes().iter())
+            .map(|(process, rates)| (process.worker_id, rates.latency.as_ref().map(|it| it.p99_us)))
+            .collect();
+        let slowest_first = [(Some(0), Some(Some(500))), (Some(1), Some(Some(250))), (None, None)];
+        assert_eq!(p99s, slowest_first);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use shiftwork_supervisor::control::latency::Latency;
 use shiftwork_supervisor::control::status::{ProcessStatus, Status};
 
 /// A look at the server.
@@ -13,12 +14,14 @@ pub(super) struct Look {
 }
 
 /// Of one process, or of all.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Rates {
     /// Requests answered, per second.
     pub(super) requests: f64,
     /// Tasks done, per second.
     pub(super) tasks: f64,
+    /// How long these took: requests, or tasks of a task worker.
+    pub(super) latency: Option<Latency>,
 }
 
 /// By pid; processes that were not there before have none.
@@ -29,7 +32,8 @@ pub(super) fn of_processes(before: &Look, now: &Look) -> BTreeMap<i32, Rates> {
         let earlier = earlier.get(&it.pid?)?;
         let requests = per_second(before, now, earlier.requests, it.requests);
         let tasks = per_second(before, now, earlier.tasks, it.tasks);
-        Some((it.pid?, Rates { requests, tasks }))
+        let latency = timed(earlier.latency.as_ref(), it.latency.as_ref());
+        Some((it.pid?, Rates { requests, tasks, latency }))
     };
     now.status.processes.iter().filter_map(rates).collect()
 }
@@ -40,7 +44,12 @@ pub(super) fn of_all(before: &Look, now: &Look) -> Rates {
     Rates {
         requests: per_second(before, now, earlier.requests, later.requests),
         tasks: per_second(before, now, earlier.tasks, later.tasks),
+        latency: timed(earlier.latency.as_ref(), later.latency.as_ref()),
     }
+}
+
+fn timed(earlier: Option<&Latency>, later: Option<&Latency>) -> Option<Latency> {
+    later?.since(earlier)
 }
 
 fn per_second(before: &Look, now: &Look, earlier: u64, later: u64) -> f64 {

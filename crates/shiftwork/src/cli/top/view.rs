@@ -10,25 +10,27 @@ use shiftwork_supervisor::control::status::{ProcessStatus, Role, Status};
 use super::model::{Model, Reload, Sort};
 use super::rates::Rates;
 use crate::cli::progress::line;
-use crate::cli::status::{branch, memory, name, time};
+use crate::cli::status::{branch, memory, name, quantiles, time};
 
 /// The columns, and by which sort each is meant.
-const COLUMNS: [(&str, u16, Option<Sort>); 11] = [
+const COLUMNS: [(&str, u16, Option<Sort>); 13] = [
     ("PROCESS", 20, Some(Sort::Tree)),
-    ("PID", 8, None),
-    ("GEN", 5, None),
-    ("STATE", 10, None),
-    ("UP", 9, None),
-    ("REQ/S", 9, Some(Sort::Requests)),
-    ("IN HAND", 8, Some(Sort::InHand)),
+    ("PID", 7, None),
+    ("GEN", 4, None),
+    ("STATE", 9, None),
+    ("UP", 8, None),
+    ("REQ/S", 8, Some(Sort::Requests)),
+    ("IN HAND", 7, Some(Sort::InHand)),
     ("CONNS", 7, Some(Sort::Connections)),
     ("TASKS/S", 8, Some(Sort::Tasks)),
-    ("MEMORY", 10, Some(Sort::Memory)),
+    ("P50", 6, None),
+    ("P99", 6, Some(Sort::Latency)),
+    ("MEMORY", 9, Some(Sort::Memory)),
     ("RESTARTS", 8, Some(Sort::Restarts)),
 ];
 
 /// Columns of numbers.
-const RIGHT: [usize; 8] = [1, 2, 5, 6, 7, 8, 9, 10];
+const RIGHT: [usize; 10] = [1, 2, 5, 6, 7, 8, 9, 10, 11, 12];
 
 /// Draws all of it, into whatever room there is.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, colour: bool) {
@@ -95,8 +97,12 @@ fn head_lines(model: &Model, status: &Status, paint: Paint) -> Vec<Line<'static>
     if let Some(silence) = model.silence() {
         lines[0].push_span(Span::styled(format!("  {silence}"), paint.fg(Color::Red)));
     }
+    let latency = match quantiles(rates.latency.as_ref()) {
+        [p50, _] if p50.is_empty() => String::new(),
+        [p50, p99] => format!(" (p50 {p50}, p99 {p99})"),
+    };
     lines.push(Line::raw(format!(
-        "{} requests/s, {} in hand, {} connections, {} tasks/s, {}, {} restarts",
+        "{} requests/s{latency}, {} in hand, {} connections, {} tasks/s, {}, {} restarts",
         rate(rates.requests),
         totals.in_flight,
         totals.connections,
@@ -140,14 +146,14 @@ fn table(frame: &mut Frame<'_>, area: Rect, model: &Model, paint: Paint) {
         .iter()
         .enumerate()
         .skip(hidden)
-        .map(|(i, (process, rates))| row(process, *rates, i == last, model.sort, paint));
+        .map(|(i, (process, rates))| row(process, rates, i == last, model.sort, paint));
     let widths = COLUMNS.iter().map(|(_, width, _)| Constraint::Length(*width));
     frame.render_widget(Table::new(rows, widths).header(Row::new(heads)), area);
 }
 
 fn row(
     process: &ProcessStatus,
-    rates: Rates,
+    rates: &Rates,
     last: bool,
     sort: Sort,
     paint: Paint,
@@ -156,6 +162,7 @@ fn row(
     let serves = process.role == Role::Worker;
     let shown = |it: String, when: bool| if when { it } else { String::new() };
     let number = |it: Option<String>| it.unwrap_or_default();
+    let [p50, p99] = quantiles(rates.latency.as_ref());
     let cells = [
         if sort == Sort::Tree { branch(process, last) } else { name(process) },
         number(process.pid.map(|it| it.to_string())),
@@ -166,6 +173,8 @@ fn row(
         shown(process.in_flight.to_string(), works),
         shown(process.connections.to_string(), serves),
         shown(rate(rates.tasks), process.role == Role::TaskWorker),
+        p50,
+        p99,
         memory(process.memory_bytes),
         shown(process.restarts.to_string(), works || process.restarts > 0),
     ];
@@ -211,11 +220,13 @@ fn rate(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
+    use shiftwork_supervisor::control::latency::Latency;
     use shiftwork_supervisor::core::outcome::Progress;
+    use shiftwork_sys::slab::BUCKETS;
 
     use super::super::model::tests::status;
     use super::super::model::{Heard, Key};
@@ -243,6 +254,25 @@ mod tests {
         assert!(lines[5].starts_with("master "), "{lines:#?}");
         assert!(lines[6].starts_with("   ├─ worker 0 ") && lines[7].starts_with("   └─ worker 1 "));
         assert!(lines[12].ends_with("y / n") && lines[13].starts_with("q quit"), "{lines:#?}");
+    }
+
+    #[test]
+    fn latencies() {
+        let mut model = Model::new("shop");
+        let began = Instant::now();
+        let mut after = status(2, 200);
+        let mut timed = vec![0, 98];
+        timed.resize(BUCKETS - 1, 0);
+        timed.push(2);
+        let latency = Latency { buckets: timed, ..Latency::default() };
+        after.processes[1].latency = Some(latency.clone());
+        after.totals.latency = Some(latency);
+        model.hear(Heard::Status(status(2, 100)), began);
+        model.hear(Heard::Status(after), began + Duration::from_secs(1));
+        let lines = drawn(&model, 120, 14);
+        assert!(lines[1].starts_with("100 requests/s (p50 250us, p99 >30s), "), "{lines:#?}");
+        assert!(lines[6].contains("  250us   >30s   1.0 MiB        0"), "{lines:#?}");
+        assert!(lines[4].ends_with("RESTARTS"), "{lines:#?}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
+use shiftwork_supervisor::control::latency::Latency;
 use shiftwork_supervisor::core::outcome::Progress;
 use tempfile::TempDir;
 
@@ -75,6 +76,7 @@ pub(crate) struct Process {
     pub(crate) tasks: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) restarts: u64,
+    pub(crate) latency: Option<Latency>,
 }
 
 fn pid<'de, D: serde::Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
