@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use shiftwork_supervisor::core::event::{Scope, Until};
 use shiftwork_supervisor::core::scale::{Count, Wish};
 
-use super::scale::count;
+use super::scale::{count, task_count};
 use super::{Rollback, Scale};
 
 const HELP: &str = "\
@@ -201,8 +201,9 @@ enum Verb {
         #[arg(value_name = "N", value_parser = count, allow_negative_numbers = true)]
         #[arg(required_unless_present = "task_workers")]
         workers: Option<Count>,
-        /// How many task workers, in the same way
-        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+        /// How many task workers, in the same way; to do without, set server.task_worker_num to 0
+        /// and reload
+        #[arg(long, value_name = "N", value_parser = task_count, allow_negative_numbers = true)]
         task_workers: Option<Count>,
         /// Wait no longer than this, as 90s; the change goes on
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shiftwork_supervisor::control::Request;
 use shiftwork_supervisor::core::outcome::{Outcome, Verdict};
-use shiftwork_supervisor::core::scale::{Count, MOST, Wish};
+use shiftwork_supervisor::core::scale::{Count, LAST_TASK_WORKER, MOST, Wish};
 
 use super::speak::outcome;
 use super::{Application, Cli, exit, output};
@@ -28,6 +28,11 @@ pub(super) fn count(text: &str) -> Result<Count, String> {
     }
     let number = text.parse::<u32>().ok().filter(|it| (1..=MOST).contains(it));
     number.map(Count::To).ok_or_else(wrong)
+}
+
+/// The same of task workers, of which one stays.
+pub(super) fn task_count(text: &str) -> Result<Count, String> {
+    if text == "0" { Err(LAST_TASK_WORKER.into()) } else { count(text) }
 }
 
 /// Asks for another number of processes and waits until they serve. Gives the exit status.
@@ -72,6 +77,9 @@ mod tests {
         assert_eq!(count("-1"), Ok(Count::By(-1)));
         for wrong in ["0", "1025", "x", "", "+", "--1", "+9999", "4 "] {
             assert!(count(wrong).is_err(), "{wrong:?}");
+            assert!(task_count(wrong).is_err(), "{wrong:?}");
         }
+        assert_eq!(task_count("0"), Err(LAST_TASK_WORKER.into()));
+        assert_eq!(task_count("-1"), Ok(Count::By(-1)));
     }
 }

@@ -5,6 +5,7 @@ use shiftwork_sys::signal;
 use crate::support::load::Load;
 use crate::support::processes::{send, wait_gone};
 use crate::support::shop::{Shop, Site};
+use crate::support::wait::until;
 
 #[track_caller]
 fn assert_balance(shop: &Shop) -> u64 {
@@ -63,6 +64,39 @@ fn term_to_task_workers_loses_no_order() {
 }
 
 #[test]
+fn without_task_workers_what_was_begun_is_finished_and_later_tasks_are_refused() {
+    let mut shop = Shop::start();
+    for typed in [&["--task-workers", "0"][..], &["--task-workers=-1"]] {
+        let ended = shop.site.run(&[&["scale"], typed].concat());
+        assert!([1, 2].contains(&ended.code), "{ended:?}");
+        let advice = "set server.task_worker_num to 0 and reload";
+        assert!(ended.stderr.replace('\n', " ").contains(advice), "{ended:?}");
+    }
+    shop.put("server.task_worker_num", 0);
+    // Not for the task workers alone: those who send would not know.
+    let ended = shop.site.run(&["reload", "--tasks"]).expect(1);
+    assert!(ended.stderr.contains("reload the workers as well"), "{ended:?}");
+
+    let mut orders: Vec<_> = (0..20).map(|_| shop.client()).collect();
+    let order = r#"{"item":"lamp","quantity":1}"#;
+    let head = format!("content-type: application/json\r\ncontent-length: {}", order.len());
+    let request = format!("POST /orders HTTP/1.1\r\nhost: shop\r\n{head}\r\n\r\n{order}");
+    for client in &mut orders {
+        client.send(request.as_bytes()).unwrap();
+    }
+    until("all are paid", || shop.get("/orders").unwrap().json()["paid"] == 20);
+    shop.reload();
+    for client in &mut orders {
+        assert_eq!(client.receive().unwrap().status, 201);
+    }
+    assert_balance(&shop);
+    let refused = shop.client().post("/orders", order).unwrap();
+    assert!(refused.status >= 500 && refused.text().contains("task_worker_num"), "{refused:?}");
+    shop.until("the old ones are gone", |status| status.role("task_worker").is_empty());
+    shop.stop();
+}
+
+#[test]
 fn task_max_request_recycles_task_workers() {
     let shop = Site::new()
         .with("server.task_max_request", 5)
@@ -87,7 +121,7 @@ fn clients_that_hang_up_leave_whole_orders() {
     orders.wait_more(20);
     orders.finish();
     // What the last who hung up had begun is still being finished.
-    crate::support::wait::until("the books balance", || {
+    until("the books balance", || {
         let sums = shop.get("/orders").unwrap().json();
         sums["paid"] == sums["shipped"]
     });

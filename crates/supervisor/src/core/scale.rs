@@ -26,6 +26,12 @@ use super::{Core, Phase, millis};
 /// Most processes of a kind, as for the settings.
 pub const MOST: u32 = 1024;
 
+/// Why a change leaves one task worker at least. A worker is told at its start whether there are any,
+/// and what it sends afterwards would wait in a queue that nobody empties; a reload brings workers
+/// that know, while the tasks of the old ones are still run.
+pub const LAST_TASK_WORKER: &str = "one task worker has to stay, for the workers that serve go on \
+    sending tasks: to do without, set server.task_worker_num to 0 and reload";
+
 /// How many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,11 +45,14 @@ pub enum Count {
 impl Count {
     /// What that comes to; None: less than one, or more than there may be.
     fn from(self, now: u32) -> Option<u32> {
-        let number = match self {
+        u32::try_from(self.sum(now)).ok().filter(|it| (1..=MOST).contains(it))
+    }
+
+    fn sum(self, now: u32) -> i64 {
+        match self {
             Self::To(number) => i64::from(number),
             Self::By(more) => i64::from(now) + i64::from(more),
-        };
-        u32::try_from(number).ok().filter(|it| (1..=MOST).contains(it))
+        }
     }
 }
 
@@ -201,9 +210,12 @@ impl Core {
                             and reload"
                     .into());
             }
-            let number = count
-                .from(self.task_worker_num(tasks))
-                .ok_or_else(|| format!("there can be 1 to {MOST} task workers"))?;
+            let now = self.task_worker_num(tasks);
+            if count.sum(now) == 0 {
+                return Err(LAST_TASK_WORKER.into());
+            }
+            let number =
+                count.from(now).ok_or_else(|| format!("there can be 1 to {MOST} task workers"))?;
             scale.task_workers = (number != over).then_some(Scaled { number, over });
         }
         Ok(scale)

@@ -12,7 +12,8 @@ use super::{Core, Phase};
 impl Core {
     /// A template has said what its release is.
     pub(super) fn hello(&mut self, generation: Generation, hello: Hello) {
-        let unreadable = self.unreadable(generation, &hello);
+        let refusal =
+            self.unreadable(generation, &hello).or_else(|| self.queueless(generation, &hello));
         let Some(state) = self.generations.get_mut(&generation) else { return };
         if state.template != Template::Starting {
             return;
@@ -23,7 +24,7 @@ impl Core {
         }
         state.template = Template::Binding;
         let bound = state.bound;
-        if let Some(reason) = unreadable {
+        if let Some(reason) = refusal {
             self.template_failed(generation, reason);
         } else if bound || !self.is_full_run(generation) {
             self.bound(generation);
@@ -53,6 +54,27 @@ impl Core {
                 hello.hand_over.oldest, hello.hand_over.newest
             )
         })
+    }
+
+    /// Why new task workers alone would be of no use to the workers that serve, or leave their tasks
+    /// to nobody: a worker is told at its start whether there are any.
+    fn queueless(&self, generation: Generation, hello: &Hello) -> Option<String> {
+        if self.phase.run().is_none_or(|run| run.generation != generation)
+            || self.is_full_run(generation)
+        {
+            return None;
+        }
+        let reload = "reload the workers as well";
+        match (self.settings()?.task_worker_num, hello.settings.task_worker_num) {
+            (1.., 0) => Some(format!(
+                "server.task_worker_num is 0, and the workers that serve send tasks: {reload}"
+            )),
+            (0, 1..) => Some(format!(
+                "the workers that serve were started with server.task_worker_num 0 and send no \
+                 tasks: {reload}"
+            )),
+            _ => None,
+        }
     }
 
     /// In which format workers of a generation hand connections over: the newest that it, whatever it

@@ -2,7 +2,7 @@
 
 use crate::core::event::{Action, Event, Scope, Until};
 use crate::core::outcome::{Sizes, Verdict};
-use crate::core::scale::{Count, Wish};
+use crate::core::scale::{Count, LAST_TASK_WORKER, Wish};
 use crate::protocol::template::Kind;
 
 use super::world::{Fault, World};
@@ -134,8 +134,26 @@ fn impossible_numbers_are_refused() {
         assert!(!outcome.reason.is_empty());
     }
     assert_eq!(serving(&world).0, vec![0]);
-    let mut world = World::serving(1, 1);
-    assert_eq!(world.scale(tasks(Count::By(-1))).outcome, Verdict::Aborted);
+    let mut world = World::serving(1, 2);
+    for count in [Count::To(0), Count::By(-2)] {
+        let outcome = world.scale(tasks(count));
+        assert_eq!((outcome.outcome, &*outcome.reason), (Verdict::Aborted, LAST_TASK_WORKER));
+    }
+    assert_eq!(world.scale(tasks(Count::By(-3))).reason, "there can be 1 to 1024 task workers");
+}
+
+#[test]
+fn task_workers_alone_come_and_go_with_those_who_send_to_them() {
+    for (before, after) in [(2, 0), (0, 2)] {
+        let mut world = World::serving(2, before);
+        world.plan.settings.task_worker_num = after;
+        let outcome = world.reload(Scope::Tasks);
+        assert_eq!(outcome.outcome, Verdict::Aborted);
+        assert!(outcome.reason.ends_with("reload the workers as well"), "{outcome:?}");
+        assert_eq!(serving(&world).1.len(), before as usize);
+        assert_eq!(world.reload(Scope::All).outcome, Verdict::Committed);
+        assert_eq!(serving(&world).1.len(), after as usize);
+    }
 }
 
 #[test]
