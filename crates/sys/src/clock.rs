@@ -1,5 +1,7 @@
 //! The clock that deadlines are measured by, and the one on the wall.
 
+use std::time::Instant;
+
 /// Milliseconds of `CLOCK_MONOTONIC`, the same in all processes of a machine.
 #[must_use]
 pub fn monotonic_ms() -> u64 {
@@ -15,10 +17,50 @@ pub fn monotonic_us() -> u64 {
     seconds * 1_000_000 + nanoseconds / 1000
 }
 
+/// Tells what [`monotonic_ms`] was at an [`Instant`] that the caller has anyway: it reads no clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Anchor {
+    at: Instant,
+    ms: u64,
+}
+
+impl Anchor {
+    /// Reads both clocks, which are one and the same.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { at: Instant::now(), ms: monotonic_ms() }
+    }
+
+    /// Milliseconds of the monotonic clock at `instant`; right to one of them. Those before the
+    /// anchor are taken for the anchor's own.
+    #[must_use]
+    pub fn ms_at(&self, instant: Instant) -> u64 {
+        let since = instant.saturating_duration_since(self.at);
+        // In words of 64 bits, unlike `as_millis`: a request asks for it.
+        self.ms + since.as_secs() * 1000 + u64::from(since.subsec_millis())
+    }
+}
+
 /// Milliseconds since 1970, as the machine's clock has it: for people, and for nothing that is
 /// measured. 0 before that.
 #[must_use]
 pub fn wall_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn an_anchor_tells_the_clock_that_others_read() {
+        let before = monotonic_ms();
+        let anchor = Anchor::now();
+        let told = anchor.ms_at(Instant::now());
+        assert!((before..=monotonic_ms()).contains(&told), "{told}");
+        assert_eq!(anchor.ms_at(anchor.at + Duration::from_millis(1500)), anchor.ms + 1500);
+        assert_eq!(anchor.ms_at(anchor.at - Duration::from_millis(1)), anchor.ms);
+    }
 }

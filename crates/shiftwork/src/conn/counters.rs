@@ -1,10 +1,10 @@
 //! What a worker has done and is doing, as numbers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use shiftwork_sys::clock::monotonic_ms;
+use shiftwork_sys::clock::Anchor;
 use shiftwork_sys::slab::{Row, Slab};
 
 use super::entry::Work;
@@ -14,6 +14,7 @@ use super::entry::Work;
 #[derive(Debug)]
 pub struct Counters {
     place: Place,
+    clock: Anchor,
 }
 
 #[derive(Debug)]
@@ -48,14 +49,14 @@ pub(super) fn class_of(status: StatusCode) -> Class {
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { place: Place::Own(Box::default()) }
+        Self { place: Place::Own(Box::default()), clock: Anchor::now() }
     }
 }
 
 impl Counters {
     /// Counts in the row `number` of `slab`, which has to be this process's.
     pub fn shown(slab: Arc<Slab>, number: u32) -> Self {
-        Self { place: Place::Slab(slab, number) }
+        Self { place: Place::Slab(slab, number), clock: Anchor::now() }
     }
 
     #[inline]
@@ -95,11 +96,11 @@ impl Counters {
     }
 
     #[inline]
-    pub(super) fn begun(&self) {
+    pub(super) fn begun(&self, now: Instant) {
         let row = self.row();
         if row.one_more_in_flight() == 0 {
             // A blocked worker does not sweep: this is the oldest until then.
-            row.set_oldest_ms(monotonic_ms());
+            row.set_oldest_ms(self.clock.ms_at(now));
         }
     }
 
@@ -159,7 +160,7 @@ mod tests {
         let slab = Arc::new(Slab::create(4).unwrap());
         let registry = Registry::counting(Counters::shown(Arc::clone(&slab), 3));
         let conn = registry.open(Protocol::Http1, PEER, Duration::ZERO);
-        let get = || Work::Request(http::Method::GET, http::Uri::from_static("/"));
+        let get = || Work::request(&http::Method::GET, &http::Uri::from_static("/"));
         for status in [101, 200, 204, 301, 404, 500, 503] {
             conn.begin(get());
             assert!(slab.row(3).in_flight() == 1 && slab.row(3).oldest_ms() > 0);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::counters::{Counters, class_of};
@@ -51,8 +52,8 @@ pub enum Phase {
 /// What is in hand on a connection.
 #[derive(Debug, Clone)]
 pub enum Work {
-    /// An HTTP request.
-    Request(Method, Uri),
+    /// An HTTP request: its method, and what it asks for, if that has a path.
+    Request(Method, Option<PathAndQuery>),
     /// A handler of another protocol.
     Handler(Call),
     /// An answer that was given, and that the client has not taken yet.
@@ -60,6 +61,11 @@ pub enum Work {
 }
 
 impl Work {
+    /// An HTTP request. Keeps no more of it than the log may want.
+    pub fn request(method: &Method, uri: &Uri) -> Work {
+        Work::Request(method.clone(), uri.path_and_query().cloned())
+    }
+
     /// Whether the client has asked for it. What a hand-over brings with it is no request: else
     /// workers with `max_request` would wear each other out.
     fn is_request(&self) -> bool {
@@ -71,7 +77,8 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // Without the query, which may hold what does not belong into a log.
-            Work::Request(method, uri) => write!(f, "{method} {}", uri.path()),
+            Work::Request(method, Some(asked)) => write!(f, "{method} {}", asked.path()),
+            Work::Request(method, None) => method.fmt(f),
             Work::Handler(call) => call.fmt(f),
             Work::Answer => f.write_str("an answer that its client has not taken"),
         }
@@ -310,8 +317,9 @@ impl Conn {
 
     /// A request, or the handler of a message, begins.
     pub fn begin(&self, work: Work) {
+        let now = Instant::now();
         if work.is_request() {
-            self.counters.begun();
+            self.counters.begun(now);
         }
         self.answer.store(0, Relaxed);
         let mut slot = lock(&self.work);
@@ -319,7 +327,7 @@ impl Conn {
         if self.orders().any(Orders::REQUEST_EXPIRED) {
             self.take_back(Orders::REQUEST_EXPIRED);
         }
-        *slot = Some((work, Instant::now()));
+        *slot = Some((work, now));
         drop(slot);
         self.set_phase(Phase::InHand);
     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
 
 use super::handler::{Dispatch, HttpService};
 use super::io::{Io, Rest};
@@ -81,6 +82,22 @@ pub async fn serve<S: HttpService>(
             }
         }
     }
+}
+
+/// Serves one connection by hyper's own means: the same service with all that is around it, and nothing
+/// of what lets a connection leave for another worker. No server runs so; it is what [`serve`] is
+/// measured against.
+#[doc(hidden)]
+pub async fn serve_in_place<S: HttpService>(
+    stream: Stream,
+    conn: Arc<Conn>,
+    service: S,
+    limits: HttpLimits,
+) {
+    let link = Link::new(conn);
+    let dispatch = Dispatch::new(service, Arc::clone(&link), &limits);
+    // However it ends: there is nobody to tell.
+    let _ = builder(&limits).serve_connection(TokioIo::new(stream), dispatch).await;
 }
 
 fn builder(limits: &HttpLimits) -> http1::Builder {

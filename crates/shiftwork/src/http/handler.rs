@@ -79,7 +79,7 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Dispatch<S> 
     type Future = Handler<S>;
 
     fn call(&self, request: Request<Incoming>) -> Handler<S> {
-        let work = Work::Request(request.method().clone(), request.uri().clone());
+        let work = Work::request(request.method(), request.uri());
         let ticket = Ticket::new(&self.link, work);
         if request.body().size_hint().lower() > self.body_size {
             self.link.give_up_body();

@@ -1,7 +1,7 @@
 //! What hyper's side of a connection and our side of it know together.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::UpgradeTo;
@@ -17,8 +17,8 @@ pub(super) struct Link {
     open_bodies: AtomicU32,
     /// A body was given up before its end, so hyper will close the connection.
     unread_body: AtomicBool,
-    /// Requests that hyper has dispatched.
-    dispatched: AtomicU64,
+    /// hyper has dispatched a request.
+    is_touched: AtomicBool,
     upgrade: Mutex<Option<UpgradeTo>>,
 }
 
@@ -29,7 +29,7 @@ impl Link {
             in_flight: AtomicU32::new(0),
             open_bodies: AtomicU32::new(0),
             unread_body: AtomicBool::new(false),
-            dispatched: AtomicU64::new(0),
+            is_touched: AtomicBool::new(false),
             upgrade: Mutex::new(None),
         })
     }
@@ -61,7 +61,7 @@ impl Link {
 
     /// Whether hyper has not dispatched any request.
     pub(super) fn is_untouched(&self) -> bool {
-        self.dispatched.load(Relaxed) == 0
+        !self.is_touched.load(Relaxed)
     }
 
     /// A body will not be read.
@@ -97,7 +97,7 @@ pub(super) struct Ticket(Arc<Link>);
 
 impl Ticket {
     pub(super) fn new(link: &Arc<Link>, work: Work) -> Ticket {
-        link.dispatched.fetch_add(1, Relaxed);
+        link.is_touched.store(true, Relaxed);
         link.in_flight.fetch_add(1, AcqRel);
         link.conn.begin(work);
         Ticket(Arc::clone(link))

@@ -20,7 +20,7 @@ mod tests;
 
 pub use body::{RequestBody, ResponseBody};
 pub use check::check;
-pub use driver::serve;
+pub use driver::{serve, serve_in_place};
 pub use handler::HttpService;
 pub use limits::{HttpLimits, MAX_UNREAD};
 pub use outcome::{CloseReason, Outcome};
