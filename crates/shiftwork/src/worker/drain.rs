@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shiftwork_supervisor::protocol::worker::{DrainMode, FromWorker};
+use shiftwork_supervisor::protocol::worker::{DrainMode, FromWorker, RetireCause};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -74,14 +74,16 @@ where
                     registry.sweep(std::time::Instant::now(), expiry);
                     self.show(&registry);
                     self.beat_alone();
-                    if let Some(reason) = wear.is_out() {
-                        self.retire(&reason);
+                    if let Some((cause, reason)) = wear.is_out() {
+                        self.retire(cause, &reason);
                     }
                     if retirement.is_due(registry.totals().requests) {
-                        self.retire("max_request is reached");
+                        self.retire(RetireCause::MaxRequest, "max_request is reached");
                     }
                 }
-                () = terminated(&mut terminate) => self.retire("TERM was received"),
+                () = terminated(&mut terminate) => {
+                    self.retire(RetireCause::Signal, "TERM was received");
+                }
             }
         }
         self.leave(open, registry, state).await
@@ -91,8 +93,8 @@ where
         self.row.write(registry, self.worker.inner().tasks.pending());
     }
 
-    pub(super) fn retire(&self, reason: &str) {
-        self.voice.say(FromWorker::Retire { reason: reason.to_owned() });
+    pub(super) fn retire(&self, cause: RetireCause, reason: &str) {
+        self.voice.say(FromWorker::Retire { cause, reason: reason.to_owned() });
     }
 
     pub(super) fn heard_or_abandoned(

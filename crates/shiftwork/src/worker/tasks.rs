@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shiftwork_supervisor::protocol::worker::FromWorker;
+use shiftwork_supervisor::protocol::worker::{FromWorker, RetireCause};
 use shiftwork_supervisor::settings::ServerSettings;
 use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
@@ -106,7 +106,7 @@ where
         let voice = self.voice.clone();
         tasks.on_retire(move || {
             let reason = "task_max_request is reached".to_owned();
-            voice.say(FromWorker::Retire { reason });
+            voice.say(FromWorker::Retire { cause: RetireCause::MaxRequest, reason });
         });
         let control = tasks.control();
         self.gifts.tasks.late = Some(tasks.late_replies());
@@ -154,11 +154,13 @@ where
                 }
                 _ = beat.tick() => {
                     self.beat_alone();
-                    if let Some(reason) = wear.is_out() {
-                        self.retire(&reason);
+                    if let Some((cause, reason)) = wear.is_out() {
+                        self.retire(cause, &reason);
                     }
                 }
-                () = terminated(&mut terminate) => self.retire("TERM was received"),
+                () = terminated(&mut terminate) => {
+                    self.retire(RetireCause::Signal, "TERM was received");
+                }
                 () = sleep_until(cut_at), if deadline.is_some() => {
                     control.cut();
                     deadline = deadline.map(|(_, last)| (last, last));

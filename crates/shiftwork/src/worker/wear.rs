@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shiftwork_supervisor::protocol::worker::RetireCause;
 use shiftwork_supervisor::settings::ServerSettings;
 use shiftwork_sys::memory;
 use tokio::time::Instant;
@@ -31,18 +32,19 @@ impl Wear {
 
     /// Why this process is to be replaced, said once. Looks once a second, however often it is
     /// asked.
-    pub(super) fn is_out(&mut self) -> Option<String> {
+    pub(super) fn is_out(&mut self) -> Option<(RetireCause, String)> {
         let now = Instant::now();
         if now < self.next || (self.memory.is_none() && self.end.is_none()) {
             return None;
         }
         self.next = now + LOOK;
         let reason = if self.end.is_some_and(|end| end <= now) {
-            Some("max_lifetime is reached".to_owned())
+            Some((RetireCause::MaxLifetime, "max_lifetime is reached".to_owned()))
         } else {
-            self.memory
-                .and_then(memory::own_beyond)
-                .map(|bytes| format!("max_memory is reached: {} KiB are its own", bytes / 1024))
+            self.memory.and_then(memory::own_beyond).map(|bytes| {
+                let reason = format!("max_memory is reached: {} KiB are its own", bytes / 1024);
+                (RetireCause::MaxMemory, reason)
+            })
         };
         if reason.is_some() {
             (self.memory, self.end) = (None, None);

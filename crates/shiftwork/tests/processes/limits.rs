@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::support::exposition::scrape;
 use crate::support::load::Load;
 use crate::support::shop::{Shop, Site};
 use crate::support::wait::until;
@@ -34,6 +35,8 @@ fn of_old_age() {
     let task_worker = shop.status().pids("task_worker", 1)[0];
     replaced(&shop, 6);
     shop.wait_log("max_lifetime is reached");
+    let cause = [("role", "worker"), ("cause", "max_lifetime")];
+    assert!(scrape(&shop).value("shiftwork_respawns_total", &cause) >= 1.0);
     shop.until("task workers grow old, too", |status| {
         !status.pids("task_worker", 1).contains(&task_worker)
     });
@@ -56,6 +59,8 @@ fn with_too_much_memory() {
     });
     assert_ne!(client.get("/hello").unwrap().worker_pid(), victim);
     shop.wait_log("max_memory is reached");
+    let cause = [("role", "worker"), ("cause", "max_memory")];
+    assert!(scrape(&shop).value("shiftwork_respawns_total", &cause) >= 1.0);
     shop.stop();
 }
 

@@ -4,16 +4,11 @@ use shiftwork_supervisor::control::status::Status;
 use shiftwork_supervisor::metrics::{AcceptQueue, Metrics, render};
 use shiftwork_sys::signal;
 
-use crate::support::exposition::Exposition;
+use crate::support::exposition::{Exposition, scrape};
 use crate::support::load::Load;
 use crate::support::processes::send;
 use crate::support::shop::{Shop, Site};
 use crate::support::wait::{LONG, within};
-
-#[track_caller]
-fn scrape(shop: &Shop) -> Exposition {
-    Exposition::read(&shop.site.run(&["metrics"]).expect(0).stdout)
-}
 
 #[test]
 fn requests_add_up_over_reloads_and_no_total_goes_back() {
@@ -71,18 +66,23 @@ fn failures_tasks_and_deaths_have_their_own_counts() {
     let own = [("role", "worker"), ("worker_id", "0"), ("generation", "1"), ("class", "4xx")];
     assert_eq!(first.value("shiftwork_worker_requests_total", &own), 1.0);
 
-    let pid = shop.status().one("worker");
-    send(pid, signal::KILL);
-    shop.until("it is replaced", |status| {
-        let workers = status.role("worker");
-        workers.len() == 1 && workers[0].pid != pid && workers[0].state == "serving"
-    });
+    for signo in [signal::KILL, signal::TERM] {
+        let pid = shop.status().one("worker");
+        send(pid, signo);
+        shop.until("it is replaced", |status| {
+            let workers = status.role("worker");
+            workers.len() == 1 && workers[0].pid != pid && workers[0].state == "serving"
+        });
+    }
     shop.put("app.fault", "panic_in_preload");
     shop.reload_fails();
     let second = scrape(&shop);
     second.assert_not_behind(&first);
     let crash = [("role", "worker"), ("cause", "crash")];
     assert_eq!(second.value("shiftwork_respawns_total", &crash), 1.0);
+    let told = [("role", "worker"), ("cause", "signal")];
+    assert_eq!(second.value("shiftwork_respawns_total", &told), 1.0);
+    assert_eq!(second.sum("shiftwork_respawns_total", &[]), 2.0);
     assert_eq!(second.value("shiftwork_reloads_total", &[("outcome", "aborted")]), 1.0);
     assert_eq!(
         second.value("shiftwork_reload_duration_seconds_count", &[("outcome", "aborted")]),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use shiftwork_sys::signal;
 
+use crate::support::exposition::scrape;
 use crate::support::load::Load;
 use crate::support::processes::{send, wait_gone};
 use crate::support::shop::{Shop, Site};
@@ -66,6 +67,8 @@ fn max_request_recycles_without_a_loss() {
     }
     load.finish().assert_flawless();
     assert_eq!(shop.status().generation, 1);
+    let recycled = [("role", "worker"), ("cause", "max_request")];
+    assert!(scrape(&shop).value("shiftwork_respawns_total", &recycled) >= 6.0);
     shop.stop();
 }
 

@@ -1,7 +1,7 @@
 //! What the core is told, and what it answers with.
 
 use crate::protocol::template::{Hello, HookCall, Kind};
-use crate::protocol::worker::DrainMode;
+use crate::protocol::worker::{DrainMode, RetireCause};
 
 use super::history::Asked;
 use super::outcome::{Outcome, Progress};
@@ -132,7 +132,9 @@ pub enum Event {
     Retire {
         /// Which.
         child: ChildId,
-        /// For the log.
+        /// Why; to be counted.
+        cause: RetireCause,
+        /// The same for the log.
         reason: String,
     },
     /// A template has said what its release is.

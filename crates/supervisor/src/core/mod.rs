@@ -211,7 +211,7 @@ impl Core {
             Event::Hurry => self.hurry_asked(),
             Event::Quit => self.quit_asked(),
             Event::MasterGone => self.stop_now(),
-            Event::Retire { child, reason } => self.retire_asked(child, reason),
+            Event::Retire { child, cause, reason } => self.retire_asked(child, cause, reason),
             Event::Hello { generation, hello } => self.hello(generation, *hello),
             Event::Bound { generation } => self.bound(generation),
             Event::NotBound { generation, reason } => self.not_bound(generation, reason),

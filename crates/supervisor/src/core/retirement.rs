@@ -4,27 +4,29 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::template::Kind;
+use crate::protocol::worker::RetireCause;
 
 use super::child::{Child, Purpose};
 use super::event::ChildId;
 use super::forks::Respawn;
-use super::tally::Cause;
 use super::{Core, Phase};
 
 /// A child that is to be replaced when it is its turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Retirement {
     child: ChildId,
+    #[serde(default)]
+    cause: RetireCause,
     reason: String,
 }
 
 impl Core {
     /// A child asks to be replaced: it waits for its turn.
-    pub(super) fn retire_asked(&mut self, id: ChildId, reason: String) {
+    pub(super) fn retire_asked(&mut self, id: ChildId, cause: RetireCause, reason: String) {
         let serves = self.children.get(&id).is_some_and(Child::is_serving);
         let waits = self.retirements.iter().any(|it| it.child == id);
         if serves && !waits && !self.has_successor(id) && !self.is_stopping() {
-            self.retirements.push(Retirement { child: id, reason });
+            self.retirements.push(Retirement { child: id, cause, reason });
         }
     }
 
@@ -57,7 +59,7 @@ impl Core {
                 worker_id: child.worker_id,
                 purpose: Purpose::Successor { of: child.id },
             };
-            self.tally.respawned(respawn.kind, Cause::Retired);
+            self.tally.respawned(respawn.kind, retirement.cause.into());
             self.log(line);
             self.respawns.push(respawn);
         }

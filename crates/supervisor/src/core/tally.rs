@@ -9,6 +9,7 @@ use shiftwork_sys::slab::{BOUNDS_US, BUCKETS};
 use super::event::Millis;
 use super::outcome::Verdict;
 use crate::protocol::template::Kind;
+use crate::protocol::worker::RetireCause;
 
 /// Why a process was replaced while its generation went on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,10 +17,44 @@ use crate::protocol::template::Kind;
 pub enum Cause {
     /// It died, or could not start.
     Crash,
-    /// It had asked for it, or was told to with TERM: `max_request`, `max_memory`, `max_lifetime`.
-    Retired,
+    /// It has served `max_request` requests, or run `task_max_request` tasks.
+    MaxRequest,
+    /// More than `max_memory` was its own.
+    MaxMemory,
+    /// It was older than `max_lifetime`.
+    MaxLifetime,
+    /// It was told to with TERM.
+    Signal,
     /// Its loop did not turn, and it was killed.
     Stuck,
+    /// It had asked for it, and why is known to another version.
+    #[serde(other)]
+    Retired,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Crash,
+        Self::MaxRequest,
+        Self::MaxMemory,
+        Self::MaxLifetime,
+        Self::Signal,
+        Self::Stuck,
+        Self::Retired,
+    ];
+}
+
+impl From<RetireCause> for Cause {
+    fn from(cause: RetireCause) -> Self {
+        match cause {
+            RetireCause::MaxRequest => Self::MaxRequest,
+            RetireCause::MaxMemory => Self::MaxMemory,
+            RetireCause::MaxLifetime => Self::MaxLifetime,
+            RetireCause::Signal => Self::Signal,
+            RetireCause::Unknown => Self::Retired,
+        }
+    }
 }
 
 /// Reloads by outcome, and replacements by cause.
@@ -98,5 +133,13 @@ mod tests {
         assert_eq!(read.reloads(Verdict::RolledBack).count(), 0);
         assert_eq!(read.respawns(Kind::Worker, Cause::Stuck), 1);
         assert_eq!(read.respawns(Kind::TaskWorker, Cause::Stuck), 0);
+    }
+
+    #[test]
+    fn what_earlier_versions_counted_counts_on() {
+        let text = r#"{"respawns":[[["worker","retired"],7],[["worker","crash"],2]]}"#;
+        let read: Tally = serde_json::from_str(text).unwrap();
+        assert_eq!(read.respawns(Kind::Worker, RetireCause::Unknown.into()), 7);
+        assert_eq!(Cause::ALL.map(|it| read.respawns(Kind::Worker, it)).iter().sum::<u64>(), 9);
     }
 }

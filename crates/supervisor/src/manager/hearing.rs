@@ -235,7 +235,9 @@ impl Manager {
             FromWorker::Health { attempt, failure } => {
                 self.take(Event::Health { child, attempt, failure });
             }
-            FromWorker::Retire { reason } => self.take(Event::Retire { child, reason }),
+            FromWorker::Retire { cause, reason } => {
+                self.take(Event::Retire { child, cause, reason });
+            }
             FromWorker::Ask { ticket, ask } => self.asked(child, ticket, ask),
         }
     }

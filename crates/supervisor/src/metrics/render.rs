@@ -137,11 +137,12 @@ impl Metrics {
         let mut respawns = Family::counter(
             to,
             "respawns",
-            "Processes replaced while their generation went on: crash, retired (max_request, \
-             max_memory, max_lifetime, TERM), stuck.",
+            "Processes replaced while their generation went on: crash, max_request (of task workers: \
+             task_max_request), max_memory, max_lifetime, signal (TERM), stuck; retired: for what \
+             only a release of another version knows.",
         )?;
         for kind in [Kind::Worker, Kind::TaskWorker] {
-            for cause in [Cause::Crash, Cause::Retired, Cause::Stuck] {
+            for cause in Cause::ALL {
                 let labels = labels([("role", word(&kind)), ("cause", word(&cause))]);
                 respawns.count(&labels, self.tally.respawns(kind, cause))?;
             }

@@ -133,6 +133,24 @@ pub enum ToWorker {
     },
 }
 
+/// Why a process wants to be replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetireCause {
+    /// It has served `max_request` requests, or run `task_max_request` tasks.
+    MaxRequest,
+    /// More than `max_memory` is its own.
+    MaxMemory,
+    /// It is older than `max_lifetime`.
+    MaxLifetime,
+    /// It was told to with TERM.
+    Signal,
+    /// Something that only another version knows.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
 /// What application code in a worker may ask of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
@@ -165,7 +183,10 @@ pub enum FromWorker {
     Serving,
     /// Please replace me (TERM was received, max_request reached, ...), then drain me.
     Retire {
-        /// For the log.
+        /// Why; for the metrics.
+        #[serde(default)]
+        cause: RetireCause,
+        /// The same for the log.
         reason: String,
     },
     /// Application code asks; answered with [`ToWorker::Answer`].

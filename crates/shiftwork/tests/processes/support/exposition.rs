@@ -2,6 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::shop::Shop;
+
+/// What a server exposes now.
+#[track_caller]
+pub(crate) fn scrape(shop: &Shop) -> Exposition {
+    Exposition::read(&shop.site.run(&["metrics"]).expect(0).stdout)
+}
+
 type Labels = BTreeMap<String, String>;
 
 /// Everything that was exposed.

@@ -7,7 +7,7 @@ use crate::core::outcome::Verdict;
 use crate::protocol::template::Kind;
 use crate::settings::{Inconclusive, ServerSettings};
 
-use super::world::{Fault, Plan, World, settings};
+use super::world::{Fault, Plan, World, retire, settings};
 
 fn healthy() -> ServerSettings {
     ServerSettings { health: Some("/health".into()), ..settings(2, 1) }
@@ -192,7 +192,7 @@ fn a_canary_that_is_to_retire_proves_itself_first() {
     let ticket = world.ask(Scope::All, Until::Committed);
     world.run();
     let canary = world.child(2, Kind::Worker, 0);
-    world.tell(Event::Retire { child: canary, reason: "max_request".into() });
+    world.tell(retire(canary, "max_request"));
     world.run();
     assert_eq!(world.successors(Kind::Worker), 0);
     assert_eq!(world.wait_for(ticket).outcome, Verdict::Committed);

@@ -6,7 +6,7 @@ use crate::protocol::template::Kind;
 use crate::protocol::worker::DrainMode;
 use crate::settings::LogLevel;
 
-use super::world::{Fault, Plan, World, settings};
+use super::world::{Fault, Plan, World, retire, settings};
 
 const FAULTS: [Fault; 9] = [
     Fault::TemplateExits,
@@ -184,8 +184,8 @@ fn a_dead_template_comes_back_and_forks_again() {
 fn who_retires_goes_when_its_successor_serves() {
     let mut world = World::serving(2, 0);
     let retiring = world.child(1, Kind::Worker, 0);
-    world.tell(Event::Retire { child: retiring, reason: "TERM".into() });
-    world.tell(Event::Retire { child: retiring, reason: "TERM again".into() });
+    world.tell(retire(retiring, "TERM"));
+    world.tell(retire(retiring, "TERM again"));
     while let Some(event) = world.events.pop_front() {
         world.tell(event);
         assert_eq!(world.slots_served().len(), 2);

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::core::event::{Action, ChildId, Ended, Event};
+use crate::core::tally::Cause;
 use crate::protocol::template::Kind;
 
-use super::world::{Fault, World};
+use super::world::{Fault, World, retire};
 
 fn inspected(world: &World) -> Vec<ChildId> {
     let inspected = |it: &Action| match it {
@@ -84,8 +85,8 @@ fn all_retire_one_after_the_other() {
     let mut world = World::serving(3, 2);
     let all: Vec<ChildId> = world.processes.keys().copied().collect();
     for child in &all {
-        world.tell(Event::Retire { child: *child, reason: "old".into() });
-        world.tell(Event::Retire { child: *child, reason: "old".into() });
+        world.tell(retire(*child, "old"));
+        world.tell(retire(*child, "old"));
     }
     while let Some(event) = world.events.pop_front() {
         assert!(world.successors(Kind::Worker) <= 1 && world.successors(Kind::TaskWorker) <= 1);
@@ -95,6 +96,8 @@ fn all_retire_one_after_the_other() {
     assert_eq!(world.serving_in(1, Kind::Worker), [0, 1, 2]);
     assert_eq!(world.serving_in(1, Kind::TaskWorker), [3, 4]);
     assert!(all.iter().all(|child| !world.processes.contains_key(child)));
+    let counted = |kind| world.core.tally().respawns(kind, Cause::Signal);
+    assert_eq!((counted(Kind::Worker), counted(Kind::TaskWorker)), (3, 2));
 }
 
 #[test]
@@ -102,7 +105,7 @@ fn one_that_dies_before_its_turn_is_replaced_once() {
     let mut world = World::serving(2, 0);
     let (first, second) = (world.child(1, Kind::Worker, 0), world.child(1, Kind::Worker, 1));
     for child in [first, second] {
-        world.tell(Event::Retire { child, reason: "old".into() });
+        world.tell(retire(child, "old"));
     }
     world.gone(second, Ended::Signal(9));
     world.run();

@@ -9,7 +9,7 @@ use crate::core::scale::{Count, Wish};
 use crate::protocol::template::Kind;
 use crate::settings::ServerSettings;
 
-use super::world::{Fault, World, settings};
+use super::world::{Fault, World, retire, settings};
 
 /// Something that happens.
 #[derive(Debug, Clone, Copy)]
@@ -160,13 +160,13 @@ fn take(world: &mut World, step: Step) {
         Step::Retire(which) => {
             let all: Vec<_> = world.processes.keys().copied().collect();
             if let Some(child) = all.get(which % all.len().max(1)) {
-                world.tell(Event::Retire { child: *child, reason: "asked".into() });
+                world.tell(retire(*child, "asked"));
             }
         }
         Step::RetireAll => {
             let all: Vec<_> = world.processes.keys().copied().collect();
             for child in all {
-                world.tell(Event::Retire { child, reason: "asked".into() });
+                world.tell(retire(child, "asked"));
             }
         }
         Step::Stick(which) => {

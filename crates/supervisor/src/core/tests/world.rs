@@ -10,7 +10,7 @@ use crate::core::sample::Sample;
 use crate::core::scale::Wish;
 use crate::core::{Core, Pids};
 use crate::protocol::template::{Formats, Hello, HookName, Kind};
-use crate::protocol::worker::DrainMode;
+use crate::protocol::worker::{DrainMode, RetireCause};
 use crate::settings::ServerSettings;
 use crate::slab_format;
 
@@ -106,6 +106,11 @@ fn concerns(event: &Event, id: ChildId) -> bool {
 
 pub(super) fn settings(workers: u32, tasks: u32) -> ServerSettings {
     ServerSettings { worker_num: workers, task_worker_num: tasks, ..ServerSettings::default() }
+}
+
+/// A child wants to be replaced.
+pub(super) fn retire(child: ChildId, reason: &str) -> Event {
+    Event::Retire { child, cause: RetireCause::Signal, reason: reason.into() }
 }
 
 impl World {
