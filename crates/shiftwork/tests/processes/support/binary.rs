@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 /// What `x-build` says of the second release.
 pub(crate) const SECOND_BUILD: &str = "second";
 
-/// The shop as it is. Built once for all tests: cargo builds examples before it runs a package's
-/// tests, but not under `--test processes`, so it is asked here in any case.
+/// The shop as it is. Built once for all tests: cargo builds the examples before it runs the
+/// workspace's tests, but not those of one package, so it is asked here in any case.
 pub(crate) fn first() -> PathBuf {
     static FIRST: OnceLock<PathBuf> = OnceLock::new();
     FIRST.get_or_init(|| keep("shop-first", env::var("SHOP_BUILD").ok().as_deref())).clone()
