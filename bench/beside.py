@@ -1,14 +1,14 @@
 """Plain text over kept-alive connections, beside bare hyper; and the price of hand-over alone."""
-import os, signal, subprocess
+import os, re, signal, statistics, subprocess
 
 from server import BIN, Plain, ROUNDS, cpu_seconds, show
 
 
 class Bare:
-    """bench/src/bin/bare.rs: hyper in two processes, by itself or driven as a worker drives it."""
+    """bench/src/bin/bare.rs: hyper in two processes."""
 
-    def __init__(self, *words):
-        self.process = subprocess.Popen([os.path.join(BIN, "bare"), "2", *words],
+    def __init__(self):
+        self.process = subprocess.Popen([os.path.join(BIN, "bare"), "2"],
                                         stdout=subprocess.PIPE, text=True)
         self.address, *pids = self.process.stdout.readline().split()
         self.pids = [int(pid) for pid in pids]
@@ -29,19 +29,17 @@ def wrk(address, pids, seconds=1):
 
 
 def beside():
-    bare, driven, server = Bare(), Bare("driven"), Plain()
+    bare, server = Bare(), Plain()
     workers = server.pids("worker")
-    turns = {"bare": [], "driven": [], "ours": []}
+    turns = {"bare": [], "ours": []}
     try:
-        # Many short turns: what else the machine does falls on all alike.
+        # Many short turns: what else the machine does falls on both alike.
         for _ in range(8 * ROUNDS):
             turns["bare"].append(wrk(bare.address, bare.pids))
-            turns["driven"].append(wrk(driven.address, driven.pids))
             turns["ours"].append(wrk(server.address, workers))
     finally:
         server.stop()
         bare.stop()
-        driven.stop()
 
     def against_bare(name, what):
         return [turn[what] / bare[what] for turn, bare in zip(turns[name], turns["bare"])]
@@ -52,4 +50,13 @@ def beside():
     show("bare hyper, CPU a request", [cost for _, cost in turns["bare"]], "us")
     show("Shiftwork, CPU a request", [cost for _, cost in turns["ours"]], "us")
     show("CPU a request, Shiftwork to bare (goal: at most 1.10)", against_bare("ours", 1))
-    show("CPU a request, hyper driven for hand-over to bare (1.02)", against_bare("driven", 1))
+    hand_over(statistics.median(cost for _, cost in turns["bare"]) * 1000)
+
+
+def hand_over(bare_ns):
+    """bench/src/bin/price.rs, beside the CPU time of a request to bare hyper over TCP."""
+    out = subprocess.run([os.path.join(BIN, "price"), str(2000 * ROUNDS)],
+                         capture_output=True, text=True, check=True).stdout
+    print(out, end="")
+    price = float(re.search(r"hand-over alone +(-?[0-9]+) ns", out)[1])
+    print(f"hand-over alone, of a request to bare hyper (goal: at most 2 %): {price / bare_ns:.1%}")

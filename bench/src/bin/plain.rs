@@ -1,33 +1,10 @@
 //! A whole Shiftwork server of a few lines, for measurements from outside.
 
-use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use shiftwork::{BoxError, Http, Server};
-
-/// Answers everything with the same line; no router.
-#[derive(Clone)]
-struct Plain;
-
-impl<B> tower_service::Service<http::Request<B>> for Plain {
-    type Response = http::Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(
-        &mut self,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), Infallible>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: http::Request<B>) -> Self::Future {
-        std::future::ready(Ok(http::Response::new(Full::new(Bytes::from_static(b"hello\n")))))
-    }
-}
+use shiftwork_bench::Plain;
 
 fn main() -> ExitCode {
     let megabytes: usize =

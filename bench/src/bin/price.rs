@@ -1,6 +1,6 @@
 //! What a request costs beside bare hyper, in nanoseconds, without a network between: one thread, one
 //! socket pair a contestant, and a client that asks as soon as it is answered. The contestants take
-//! turns of a few milliseconds in an order drawn anew each round, so that whatever else the machine does
+//! turns of half a millisecond in an order drawn anew each round, so that whatever else the machine does
 //! falls on all alike; each round has its own differences, and their median counts.
 //!
 //! `price [ROUNDS] [CONTESTANT]`; with a contestant's name it runs alone, for a profiler. They are:
@@ -12,41 +12,19 @@
 //!
 //! So `driven - in-place` is the price of hand-over, `driven - bare` that of all.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use shiftwork::conn::{Protocol, Registry, Stream};
 use shiftwork::http::HttpLimits;
+use shiftwork_bench::Plain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-const TURN: usize = 500;
+const TURN: usize = 100;
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:45893\r\n\r\n";
-
-/// Answers everything with the same line.
-#[derive(Clone)]
-struct Plain;
-
-impl<B> tower_service::Service<Request<B>> for Plain {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<B>) -> Self::Future {
-        ready(Ok(Response::new(Full::new(Bytes::from_static(b"hello\n")))))
-    }
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Contestant {
@@ -97,7 +75,7 @@ const CONTESTANTS: [(&str, Contestant); 3] =
     [("bare", Contestant::Bare), ("in-place", Contestant::InPlace), ("driven", Contestant::Driven)];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let rounds: usize = std::env::args().nth(1).map_or(Ok(1000), |it| it.parse())?;
+    let rounds: usize = std::env::args().nth(1).map_or(Ok(10_000), |it| it.parse())?;
     let alone = std::env::args().nth(2);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let rounds = runtime.block_on(async {
