@@ -64,11 +64,17 @@ impl OwnRow {
         self.row().connections()
     }
 
-    /// The other processes that take up connections: their rows, and how many each has open.
+    /// Whether this worker is a canary that is being judged.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.row().on_trial() == 1
+    }
+
+    /// The other processes that take up connections, a canary that is being judged aside: their rows,
+    /// and how many each has open.
     pub(super) fn other_adopters(&self) -> impl Iterator<Item = (u32, u64)> {
         (0..self.slab.used()).filter(|number| *number != self.number).filter_map(|number| {
             let row = self.slab.row(number);
-            let adopts = row.adopts() == 1 && row.draining() == 0;
+            let adopts = row.adopts() == 1 && row.draining() == 0 && row.on_trial() == 0;
             adopts.then(|| (number, row.connections()))
         })
     }

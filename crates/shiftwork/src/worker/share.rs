@@ -2,7 +2,8 @@
 //!
 //! Whoever has more connections than another one lets that one go first, so that all end up with
 //! about as many: within two packets of each other. Nobody decides for anybody: each worker looks at
-//! the others' counts in the slab, and waits for a moment at most, since one of them may be stuck.
+//! the others' counts in the slab, and waits for a moment at most, since one of them may be stuck. A
+//! canary that is being judged lets all others go first.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -44,7 +45,8 @@ impl Share {
             if self.row.is_marked() {
                 return std::future::pending().await;
             }
-            let behind = behind(self.row.connections(), self.row.other_adopters(), &self.passed);
+            let own = if self.row.is_on_trial() { u64::MAX } else { self.row.connections() };
+            let behind = behind(own, self.row.other_adopters(), &self.passed);
             if behind.is_empty() {
                 return;
             }
@@ -93,6 +95,26 @@ mod tests {
         let passed = HashMap::from([(1, 5)]);
         assert_eq!(behind(100, [(1, 5), (2, 90)].into_iter(), &passed), []);
         assert_eq!(behind(100, [(1, 6)].into_iter(), &passed), [(1, 6)], "it has moved");
+    }
+
+    #[tokio::test]
+    async fn a_canary_lets_the_others_go_first_and_they_do_not_wait_for_it() {
+        let slab = Arc::new(Slab::create(4).unwrap());
+        slab.set_used(2);
+        let (canary, old) = (OwnRow::new(Arc::clone(&slab), 0), OwnRow::new(Arc::clone(&slab), 1));
+        let mut shares = [Share::of(&canary), Share::of(&old)];
+        slab.row(0).set_on_trial(1);
+        slab.row(1).set_connections(1000);
+        let turn = tokio::time::timeout(PATIENCE / 2, shares[0].turn());
+        assert!(turn.await.is_err(), "the old one has not gone first");
+        let began = Instant::now();
+        shares[1].turn().await;
+        assert!(began.elapsed() < PATIENCE / 2);
+        // It is good: now it is the one that is behind.
+        slab.row(0).set_on_trial(0);
+        shares[0].turn().await;
+        let turn = tokio::time::timeout(PATIENCE / 2, shares[1].turn());
+        assert!(turn.await.is_err(), "the new one has fewer");
     }
 
     #[tokio::test]

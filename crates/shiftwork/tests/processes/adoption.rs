@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use shiftwork_sys::signal;
 
 use crate::support::processes::{send, wait_gone};
-use crate::support::shop::{Shop, Site};
+use crate::support::shop::{Process, Shop, Site, Status};
 use crate::support::talk::{ring, stream};
 use crate::support::wait::{LONG, within};
 
@@ -67,6 +67,30 @@ fn those_who_adopt_share_them() {
         assert!(most - least <= 2 * APART, "uneven: {shares:?}");
         shop.stop();
     }
+}
+
+#[test]
+fn a_canary_takes_up_nothing_while_it_is_judged() {
+    let mut shop = Site::new().with("server.worker_num", 2).start();
+    let mut tills = tills(&shop, 200);
+    shop.put("server.canary_time", "60s");
+    std::thread::scope(|scope| {
+        scope.spawn(|| shop.site.run(&["reload"]));
+        let canary = |status: &Status| -> Option<Process> {
+            let of = |it: &&&Process| it.generation == Some(2) && it.state == "serving";
+            status.role("worker").iter().find(of).map(|it| (**it).clone())
+        };
+        shop.until("the canary serves", |status| canary(status).is_some());
+        let victim = shop.status().pids("worker", 1)[0];
+        send(victim, signal::TERM);
+        wait_gone(victim);
+        count_on(&mut tills, 2);
+        let status = shop.until("all are counted where they are", |status| {
+            status.role("worker").iter().map(|it| it.connections).sum::<u64>() == 200
+        });
+        assert_eq!(canary(&status).map(|it| it.connections), Some(0), "{status:#?}");
+        shop.site.run(&["stop"]).expect(0);
+    });
 }
 
 /// Kept, and lost: nobody's count begins anew, and nobody waits for ever.

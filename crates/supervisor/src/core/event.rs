@@ -332,6 +332,14 @@ pub enum Action {
         /// Which.
         child: ChildId,
     },
+    /// Show to the other workers whether this one is being judged: it adopts only what nobody else
+    /// does.
+    Trial {
+        /// Which.
+        child: ChildId,
+        /// Whether it is.
+        judged: bool,
+    },
     /// Tell a child to drain.
     Drain {
         /// Which.

@@ -217,6 +217,7 @@ impl Core {
             proving.run.opened = true;
             proving.run.deadline = Some(deadline);
         }
+        self.show_trial(true);
         for child in self.provers(generation) {
             self.open(child.id);
         }
@@ -269,8 +270,18 @@ impl Core {
     fn proved(&mut self) {
         let Phase::Proving(proving) = &self.phase else { return };
         let mut run = proving.run.clone();
+        if run.opened {
+            self.show_trial(false);
+        }
         run.deadline = Some(self.now + self.patience(run.generation));
         self.begin_replacing(run);
+    }
+
+    /// A release that is not trusted yet takes up no connection that an old worker could: its faults
+    /// would be felt by clients that have not come to it.
+    fn show_trial(&mut self, judged: bool) {
+        let canary = self.canary();
+        self.out.extend(canary.map(|child| Action::Trial { child, judged }));
     }
 
     /// Tells those who wait: requests of those that it takes.

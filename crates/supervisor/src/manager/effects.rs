@@ -58,6 +58,11 @@ impl Manager {
                 self.read_child_output(child);
                 self.tell_child(child, &ToWorker::Serve, Vec::new());
             }
+            Action::Trial { child, judged } => {
+                if let Some(row) = self.processes.children.get(&child).and_then(|it| it.row) {
+                    self.slab.row(row).set_on_trial(judged.into());
+                }
+            }
             Action::Drain { child, mode, finish_queue, grace } => {
                 self.drain(child, mode, finish_queue, grace);
             }

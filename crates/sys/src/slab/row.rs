@@ -15,7 +15,7 @@ macro_rules! row {
         pub struct Row {
             $($field: AtomicU64,)*
             /// For what releases to come want to show, without moving what follows.
-            spare: [AtomicU64; 3],
+            spare: [AtomicU64; 2],
             /// Its totals.
             pub counts: Counts,
         }
@@ -72,6 +72,9 @@ row! {
     tasks_unanswered / set_tasks_unanswered,
     /// Whether it takes up connections that are handed over (1).
     adopts / set_adopts,
+    /// Whether it is a canary that is being judged (1): connections that are handed over are left to
+    /// others as long as there are any. The manager writes it.
+    on_trial / set_on_trial,
 }
 
 // Releases that were built apart share this memory: within a VERSION no word changes its place.
@@ -82,6 +85,7 @@ const _: () = {
     assert!(offset_of!(Row, in_flight) == 32 && offset_of!(Row, heartbeat_ms) == 48);
     assert!(offset_of!(Row, draining) == 64 && offset_of!(Row, claimed_reply) == 72);
     assert!(offset_of!(Row, tasks_unanswered) == 88 && offset_of!(Row, adopts) == 96);
+    assert!(offset_of!(Row, on_trial) == 104);
     assert!(offset_of!(Row, counts) == 128);
     assert!(offset_of!(Counts, latency) == 13 * 8);
 };

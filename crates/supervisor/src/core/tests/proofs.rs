@@ -100,6 +100,12 @@ fn a_canary_serves_beside_the_old_ones_until_its_time_is_over() {
     assert!(world.now - begun >= 2_000, "{}", world.now - begun);
     let forks = |it: &&Action| matches!(it, Action::Fork { generation: 2, .. });
     assert_eq!(world.log.iter().filter(forks).count(), 4, "the canary stays what it is");
+    // Before it serves the others know that it is one, and it is none any more when they are forked.
+    let position = |of: &dyn Fn(&Action) -> bool| world.log.iter().position(of).unwrap();
+    let trial = |is| position(&|it| matches!(it, Action::Trial { judged, .. } if *judged == is));
+    let second = position(&|it| matches!(it, Action::Fork { worker_id: 1, generation: 2, .. }));
+    assert!(trial(true) < position(&|it| matches!(it, Action::Serve { .. })));
+    assert!(trial(false) < second);
 }
 
 #[test]

@@ -511,6 +511,7 @@ impl World {
                 self.used = self.used.max(self.core.worker_num(*generation));
             }
             Action::Inspect { .. }
+            | Action::Trial { .. }
             | Action::Stopping
             | Action::Forget { .. }
             | Action::Progress { .. }
