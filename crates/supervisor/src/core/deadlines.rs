@@ -1,7 +1,8 @@
 //! When the core has to be woken, and the end of what has had its time.
 
+use super::action::Action;
 use super::child::State;
-use super::event::{Action, Millis};
+use super::event::Millis;
 use super::generation::Template;
 use super::{Core, Phase};
 

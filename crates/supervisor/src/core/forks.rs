@@ -4,8 +4,9 @@ use crate::protocol::template::Kind;
 use serde::{Deserialize, Serialize};
 
 use super::Core;
+use super::action::{Action, Source};
 use super::child::{Child, Purpose, State};
-use super::event::{Action, ChildId, Generation, Millis, Source};
+use super::event::{ChildId, Generation, Millis};
 use super::generation::{GenerationState, Template};
 
 /// A child that is to be forked in the place of one that died.

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::template::Kind;
 
+use super::action::Action;
 use super::child::{Child, Purpose};
-use super::event::{Action, Generation, Millis, Scope, Ticket, Until};
+use super::event::{Generation, Millis, Scope, Ticket, Until};
 use super::forks::Respawn;
 use super::outcome::{ASKED_BACK, Verdict};
 use super::parked::Pair;

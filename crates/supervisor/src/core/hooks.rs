@@ -3,7 +3,8 @@
 use crate::protocol::template::{HookCall, HookName, WorkerDeath};
 use serde::{Deserialize, Serialize};
 
-use super::event::{Action, ChildId, Ended, Generation, Millis};
+use super::action::Action;
+use super::event::{ChildId, Ended, Generation, Millis};
 use super::generation::Template;
 use super::{Core, Phase};
 

@@ -4,6 +4,7 @@
 //! changes that knowledge first; then the core looks at the whole and decides what
 //! follows. The manager turns the actions into system calls.
 
+pub mod action;
 pub mod child;
 pub mod event;
 pub mod generation;
@@ -43,8 +44,9 @@ use std::collections::BTreeMap;
 use crate::protocol::template::Kind;
 use crate::settings::ServerSettings;
 
+use action::{Action, Grace};
 use child::Child;
-use event::{Action, ChildId, Event, Generation, Grace, Millis};
+use event::{ChildId, Event, Generation, Millis};
 use generation::GenerationState;
 use go_back::Return;
 use hooks::HookRun;

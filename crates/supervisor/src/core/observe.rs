@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::template::Kind;
 
+use super::action::Action;
 use super::child::Child;
-use super::event::{Action, ChildId, Generation, Millis, Until};
+use super::event::{ChildId, Generation, Millis, Until};
 use super::judge::FEWEST;
 use super::outcome::{Progress, Verdict};
 use super::parked::Pair;

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::template::Kind;
 
+use super::action::Action;
 use super::child::{Child, Purpose, State};
-use super::event::{Action, ChildId, Generation, Millis, Scope};
+use super::event::{ChildId, Generation, Millis, Scope};
 use super::judge::{Judgement, Limits, judge};
 use super::outcome::Progress;
 use super::reload::Run;

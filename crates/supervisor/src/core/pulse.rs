@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::protocol::template::Kind;
 
+use super::action::Action;
 use super::child::{Child, State};
-use super::event::{Action, ChildId, Generation, Millis};
+use super::event::{ChildId, Generation, Millis};
 use super::{Core, millis};
 
 /// A stuck process writes down where it stands and ends itself; so long it has for that.

@@ -8,8 +8,9 @@
 use crate::settings::needs_restart;
 use serde::{Deserialize, Serialize};
 
+use super::action::Action;
 use super::child::Purpose;
-use super::event::{Action, Generation, Millis, Scope, Ticket, Until};
+use super::event::{Generation, Millis, Scope, Ticket, Until};
 use super::generation::Template;
 use super::history::{Ended, What};
 use super::outcome::{Outcome, Progress, Verdict};

@@ -3,8 +3,9 @@
 use crate::protocol::template::{HookName, Kind};
 use crate::protocol::worker::DrainMode;
 
+use super::action::Action;
 use super::child::{Child, DrainOrder, Purpose, State};
-use super::event::{Action, ChildId, Generation, Millis, Scope};
+use super::event::{ChildId, Generation, Millis, Scope};
 use super::generation::Template;
 use super::outcome::Verdict;
 use super::reload::Run;

@@ -3,8 +3,9 @@
 use crate::protocol::template::Kind;
 use crate::protocol::worker::DrainMode;
 
+use super::action::{Action, Grace};
 use super::child::{DrainOrder, State};
-use super::event::{Action, ChildId, Generation, Grace, Millis};
+use super::event::{ChildId, Generation, Millis};
 use super::generation::Template;
 use super::outcome::{Outcome, Verdict};
 use super::stop::LAST_WORDS;

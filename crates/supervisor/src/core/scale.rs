@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::template::Kind;
 use crate::protocol::worker::DrainMode;
 
+use super::action::Action;
 use super::child::{Child, Purpose};
-use super::event::{Action, ChildId, Generation, Millis, Ticket, Until};
+use super::event::{ChildId, Generation, Millis, Ticket, Until};
 use super::history::{Ended, What};
 use super::outcome::{Outcome, Progress, Sizes, Verdict};
 use super::parked::Pair;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::template::Kind;
 
+use super::action::Action;
 use super::child::{Child, State};
-use super::event::{Action, ChildId, Generation, Ticket};
+use super::event::{ChildId, Generation, Ticket};
 use super::outcome::Progress;
 use super::upgrade::UPGRADING;
 use super::{Core, Phase};

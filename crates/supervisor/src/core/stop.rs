@@ -4,8 +4,9 @@ use crate::protocol::template::{HookName, Kind};
 use crate::protocol::worker::DrainMode;
 use serde::{Deserialize, Serialize};
 
+use super::action::{Action, Grace};
 use super::child::{DrainOrder, State};
-use super::event::{Action, ChildId, Grace, Millis};
+use super::event::{ChildId, Millis};
 use super::generation::Template;
 use super::outcome::Verdict;
 use super::{Core, Phase, millis};

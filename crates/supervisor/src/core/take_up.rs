@@ -5,8 +5,9 @@
 //! taken over is given up, since half of what it rests on may be missing. Observing goes on, and so does
 //! the way back.
 
+use super::action::{Action, Grace};
 use super::child::State;
-use super::event::{Action, ChildId, Grace, Millis, Scope};
+use super::event::{ChildId, Millis, Scope};
 use super::generation::Template;
 use super::stop::LAST_WORDS;
 use super::{Core, Phase};

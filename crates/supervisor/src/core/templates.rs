@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::protocol::template::{Formats, Hello, HookName};
 use crate::slab_format;
 
-use super::event::{Action, Ended, Generation, Millis};
+use super::action::Action;
+use super::event::{Ended, Generation, Millis};
 use super::generation::Template;
 use super::{Core, Phase};
 

@@ -8,7 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Action, Millis, Scope, Ticket, Until};
+use super::action::Action;
+use super::event::{Millis, Scope, Ticket, Until};
 use super::history::{Ended, What};
 use super::outcome::{Progress, Verdict};
 use super::reload::Request;

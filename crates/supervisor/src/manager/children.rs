@@ -8,8 +8,9 @@ use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::{fd, signal};
 
+use crate::core::action::{Action, Grace};
 use crate::core::child::{Child, Purpose};
-use crate::core::event::{Action, ChildId, Ended, Event, Generation, Grace};
+use crate::core::event::{ChildId, Ended, Event, Generation};
 use crate::line::Line;
 use crate::protocol::master::Keepsake;
 use crate::protocol::template::{HookCall, Kind, ToTemplate};

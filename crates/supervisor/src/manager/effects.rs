@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use shiftwork_sys::{fd, signal};
 
-use crate::core::event::{Action, ChildId, Event, Generation, Scope, Ticket};
+use crate::core::action::Action;
+use crate::core::event::{ChildId, Event, Generation, Scope, Ticket};
 use crate::core::outcome::{ASKED_BACK, Outcome, Verdict};
 use crate::log_level;
 use crate::protocol::master::FromManager;

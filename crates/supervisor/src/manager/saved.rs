@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
-use crate::core::event::{Action, ChildId, Generation, Millis, Ticket};
+use crate::core::action::Action;
+use crate::core::event::{ChildId, Generation, Millis, Ticket};
 use crate::core::outcome::Outcome;
 use crate::protocol::template::Snapshot;
 use crate::versions;

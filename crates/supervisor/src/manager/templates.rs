@@ -9,7 +9,8 @@ use shiftwork_sys::process::{self, Launch};
 use shiftwork_sys::socket::Channel;
 use shiftwork_sys::{fd, signal};
 
-use crate::core::event::{ChildId, Ended, Event, Generation, Source};
+use crate::core::action::Source;
+use crate::core::event::{ChildId, Ended, Event, Generation};
 use crate::line::Line;
 use crate::protocol::master::Keepsake;
 use crate::protocol::template::{Hello, ROLE_VARIABLE, ToTemplate};

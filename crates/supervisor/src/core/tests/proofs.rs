@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::core::event::{Action, Event, Scope, Until};
+use crate::core::action::Action;
+use crate::core::event::{Event, Scope, Until};
 use crate::core::outcome::Verdict;
 use crate::protocol::template::Kind;
 use crate::settings::{Inconclusive, ServerSettings};

@@ -1,6 +1,7 @@
 //! Starts, reloads and deaths, as tables.
 
-use crate::core::event::{Action, Event, Scope, Until};
+use crate::core::action::Action;
+use crate::core::event::{Event, Scope, Until};
 use crate::core::outcome::Verdict;
 use crate::protocol::template::Kind;
 use crate::protocol::worker::DrainMode;

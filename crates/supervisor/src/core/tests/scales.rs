@@ -1,6 +1,7 @@
 //! More and fewer workers, as tables.
 
-use crate::core::event::{Action, Event, Scope, Until};
+use crate::core::action::Action;
+use crate::core::event::{Event, Scope, Until};
 use crate::core::outcome::{Sizes, Verdict};
 use crate::core::scale::{Count, LAST_TASK_WORKER, Wish};
 use crate::protocol::template::Kind;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::core::event::{Action, ChildId, Ended, Event};
+use crate::core::action::Action;
+use crate::core::event::{ChildId, Ended, Event};
 use crate::core::tally::Cause;
 use crate::protocol::template::Kind;
 

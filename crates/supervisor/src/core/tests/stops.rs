@@ -1,6 +1,7 @@
 //! Stops, from wherever the server stands.
 
-use crate::core::event::{Action, Event, Scope, Until};
+use crate::core::action::Action;
+use crate::core::event::{Event, Scope, Until};
 use crate::core::outcome::Verdict;
 use crate::protocol::template::{HookName, Kind};
 

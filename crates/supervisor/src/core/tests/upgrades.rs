@@ -1,7 +1,8 @@
 //! Manager and master become the new program: how far it is, and what it is called when it fails.
 
 use super::world::{Fault, Plan, World, settings};
-use crate::core::event::{Action, Event};
+use crate::core::action::Action;
+use crate::core::event::Event;
 use crate::core::history::What;
 use crate::core::outcome::{Outcome, Verdict};
 

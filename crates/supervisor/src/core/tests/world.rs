@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::core::action::Action;
 use crate::core::child::{Child, Purpose};
-use crate::core::event::{Action, ChildId, Ended, Event, Generation, Millis, Scope, Ticket, Until};
+use crate::core::event::{ChildId, Ended, Event, Generation, Millis, Scope, Ticket, Until};
 use crate::core::outcome::{Outcome, Verdict};
 use crate::core::sample::Sample;
 use crate::core::scale::Wish;
