@@ -10,6 +10,7 @@ use shiftwork_sys::lock::{PidError, PidFile, private_dir};
 use crate::core::event::Generation;
 use crate::places::Places;
 
+use super::Master;
 use super::admin::AdminDoor;
 use super::door::Door;
 use super::launch::open_log;
@@ -81,6 +82,32 @@ impl Moves {
     pub(super) fn forget(&mut self, generation: Generation) {
         self.wanted.remove(&generation);
         self.made.take_if(|(prepared, _)| *prepared == generation);
+    }
+}
+
+impl Master {
+    /// The server's own files are where the committed release wants them.
+    pub(super) fn move_files(&mut self, generation: Generation) {
+        match self.moves.commit(generation, &self.places, self.daemon) {
+            Ok(None) => {}
+            Ok(Some((places, made))) => {
+                self.places = places;
+                if let Some(file) = made.pid_file {
+                    self.pid_file = file;
+                }
+                if let Some(door) = made.door {
+                    self.control.listen_at(door);
+                }
+                if let Some(admin) = made.admin {
+                    self.admin.listen_at(admin);
+                }
+                if let Some(log) = made.log {
+                    tracing::info!("the log goes on in {}", self.places.log_file.display());
+                    self.use_log(log);
+                }
+            }
+            Err(reason) => tracing::error!("the server's files stay where they are: {reason}"),
+        }
     }
 }
 
