@@ -48,6 +48,7 @@ mod control;
 mod error;
 mod handlers;
 mod pending;
+mod replies;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -63,7 +64,8 @@ pub use client::{ClientOptions, InHand, TaskClient};
 pub use control::{TaskControl, TaskLoopMode};
 pub use error::{DuplicateTask, TaskError};
 pub use handlers::Handlers;
-pub use worker::{LateReplies, LoopOptions, TaskLoop, TaskLoopEnd};
+pub use replies::LateReplies;
+pub use worker::{LoopOptions, TaskLoop, TaskLoopEnd};
 
 /// Largest task, and largest answer, that is sent by default, in encoded bytes: 64 KiB.
 pub const DEFAULT_MAX_SIZE: usize = 64 * 1024;

@@ -1,6 +1,5 @@
 //! The task worker's loop: take one, claim it, run it, answer it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,13 +12,13 @@ use shiftwork_sys::slab::{Row, Slab};
 use shiftwork_sys::socket::Channel;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFdReadyGuard;
-use tokio::sync::mpsc;
 
+use super::DEFAULT_MAX_SIZE;
 use super::control::{TaskControl, TaskLoopMode};
 use super::handlers::{Answer, Handlers, Running, panicked};
+use super::replies::{LateReplies, Replies};
 use super::watch::watch;
 use super::wire::{self, ReplyPacket, Status, TaskPacket};
-use super::{DEFAULT_MAX_SIZE, background};
 
 /// Tasks that are run before the runtime's other work (control messages, timers) gets its turn;
 /// a millisecond is enough for that as well.
@@ -64,7 +63,7 @@ pub enum TaskLoopEnd {
 /// A task worker's loop. It takes one task at a time.
 pub struct TaskLoop<S> {
     queue: Arc<Channel>,
-    replies: HashMap<u32, Reply>,
+    replies: Replies,
     slab: Arc<Slab>,
     row: u32,
     handlers: Arc<Handlers<S>>,
@@ -72,38 +71,10 @@ pub struct TaskLoop<S> {
     options: LoopOptions,
     control: TaskControl,
     on_retire: Option<Box<dyn FnOnce() + Send + Sync>>,
-    /// Reply sockets of workers that were added since.
-    late: (LateReplies, mpsc::UnboundedReceiver<(u32, Channel)>),
     /// Tasks answered.
     done: u64,
     /// A packet's buffer that is not in use.
     spare: Vec<u8>,
-}
-
-/// Where a loop that runs is given more reply sockets.
-#[derive(Debug, Clone)]
-pub struct LateReplies {
-    sender: mpsc::UnboundedSender<(u32, Channel)>,
-}
-
-impl LateReplies {
-    /// Where answers for the owner of reply socket `index` go from now on.
-    pub fn add(&self, index: u32, channel: Channel) {
-        let _ = self.sender.send((index, channel));
-    }
-}
-
-fn late_replies() -> (LateReplies, mpsc::UnboundedReceiver<(u32, Channel)>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    (LateReplies { sender }, receiver)
-}
-
-/// A reply socket.
-struct Reply {
-    channel: Channel,
-    /// Its owner has let it fill up and not read for a while; until an answer gets through again,
-    /// none is waited for, or everybody's tasks would wait with it.
-    stuck: bool,
 }
 
 impl<S: Send + Sync + 'static> TaskLoop<S> {
@@ -120,7 +91,7 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
     ) -> Self {
         Self {
             queue: Arc::new(queue),
-            replies: HashMap::new(),
+            replies: Replies::new(options.reply_wait),
             slab,
             row,
             handlers,
@@ -128,7 +99,6 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
             options,
             control: TaskControl::default(),
             on_retire: None,
-            late: late_replies(),
             done: 0,
             spare: Vec::new(),
         }
@@ -137,24 +107,13 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
     /// Where answers for the owner of reply socket `index` go. Another for the same index takes
     /// the former's place.
     pub fn add_reply(&mut self, index: u32, channel: Channel) {
-        self.replies.insert(index, Reply { channel, stuck: false });
+        self.replies.add(index, channel);
     }
 
     /// Takes reply sockets while the loop runs.
     #[must_use]
     pub fn late_replies(&self) -> LateReplies {
-        self.late.0.clone()
-    }
-
-    /// The reply socket of a worker that was added may be on its way still.
-    async fn wait_for_reply(&mut self, index: u32) {
-        let found = tokio::time::timeout(self.options.reply_wait, async {
-            while !self.replies.contains_key(&index) {
-                let Some((index, channel)) = self.late.1.recv().await else { return };
-                self.replies.insert(index, Reply { channel, stuck: false });
-            }
-        });
-        let _ = found.await;
+        self.replies.late()
     }
 
     /// Called once when [`LoopOptions::max_request`] tasks are done: ask the manager for a
@@ -268,7 +227,7 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
                 },
             };
         }
-        self.answer(&task, &answer).await;
+        self.replies.send(&task, &answer, &self.control).await;
         let counts = &self.slab.row(self.row).counts;
         counts.task_latency.record(monotonic_us().saturating_sub(started_us));
         if ReplyPacket::status(&answer) != Some(Status::Done) {
@@ -302,44 +261,6 @@ impl<S: Send + Sync + 'static> TaskLoop<S> {
         answer
     }
 
-    async fn answer(&mut self, task: &TaskPacket<'_>, packet: &[u8]) {
-        if !self.replies.contains_key(&task.reply_index) {
-            self.wait_for_reply(task.reply_index).await;
-        }
-        let Some(reply) = self.replies.get_mut(&task.reply_index) else {
-            tracing::error!(task = task.name, reply = task.reply_index, "no such reply socket");
-            return;
-        };
-        let sent = match try_send(&reply.channel, packet) {
-            // The socket holds less than the setting allows: the sender is told that, at least.
-            Some(Err(error)) if error.raw_os_error() == Some(background::EMSGSIZE) => {
-                let size = packet.len() - wire::REPLY_HEAD;
-                let mut refusal = Vec::new();
-                ReplyPacket::begin(&mut refusal, Status::OutputTooLarge, task.id);
-                refusal.extend_from_slice(&wire::sizes(size, size.saturating_sub(1)));
-                try_send(&reply.channel, &refusal).unwrap_or(Err(error))
-            }
-            Some(result) => result,
-            None if reply.stuck => Err(io::Error::other("it still does not read its answers")),
-            None => tokio::select! {
-                result = send_when_room(&reply.channel, packet) => result,
-                () = tokio::time::sleep(self.options.reply_wait) => {
-                    reply.stuck = true;
-                    Err(io::Error::other("it does not read its answers"))
-                }
-                () = self.control.until_cut() => {
-                    Err(io::Error::other("it does not read its answers"))
-                }
-            },
-        };
-        match sent {
-            Ok(()) => reply.stuck = false,
-            Err(error) => {
-                tracing::warn!(task = task.name, %error, "its worker is not told how it ended");
-            }
-        }
-    }
-
     /// The task is answered: it counts, and nobody is to be told if this process dies now.
     fn settle(&mut self) {
         let row: &Row = self.slab.row(self.row);
@@ -363,30 +284,6 @@ impl<S> fmt::Debug for TaskLoop<S> {
             .field("handlers", &self.handlers)
             .field("options", &self.options)
             .finish_non_exhaustive()
-    }
-}
-
-async fn send_when_room(channel: &Channel, packet: &[u8]) -> io::Result<()> {
-    // Watched only now: else every answer that is read would wake this process.
-    let watched = watch(Arc::new(channel.try_clone()?), Interest::WRITABLE)?;
-    loop {
-        let mut ready = watched.writable().await?;
-        if let Some(result) = try_send(channel, packet) {
-            return result;
-        }
-        ready.clear_ready();
-    }
-}
-
-/// None: there is no room.
-fn try_send(channel: &Channel, packet: &[u8]) -> Option<io::Result<()>> {
-    loop {
-        return match channel.send_bytes(packet) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) if error.raw_os_error() == Some(background::ENOBUFS) => None,
-            result => Some(result),
-        };
     }
 }
 
