@@ -10,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod processes;
 pub(crate) mod shop;
 pub(crate) mod talk;
+pub(crate) mod told;
 pub(crate) mod wait;
 
 /// Says that the running test cannot be tried here, past the harness, which shows nothing of a test
