@@ -186,16 +186,64 @@ fn without_room_for_the_log_lines_are_lost_and_nothing_else() {
     shop.stop();
 }
 
+/// How long the files may become that a process writes to; None: as long as they like.
+fn limit_files(pid: i32, bytes: Option<u64>) {
+    let bytes = bytes.map_or_else(|| "unlimited".to_owned(), |it| it.to_string());
+    let mut limit = Command::new("prlimit");
+    limit.arg("--pid").arg(pid.to_string()).arg(format!("--fsize={bytes}:"));
+    assert!(limit.status().unwrap().success());
+}
+
+#[test]
+fn neither_master_nor_manager_mind_a_log_that_may_not_grow() {
+    // More than what the manager keeps in memory files.
+    const FULL: u64 = 256 * 1024 * 1024;
+    let site = Site::new().with("server.log_file", "full.log");
+    let log = site.path("full.log");
+    fs::File::create(&log).unwrap().set_len(FULL).unwrap();
+    let shop = site.daemon();
+    let before = shop.status();
+    // Those who come later inherit it.
+    before.processes.iter().for_each(|it| limit_files(it.pid, Some(FULL)));
+    let length = fs::metadata(&log).unwrap().len();
+    let load = Load::keep_alive(shop.web(), 4);
+    shop.reload();
+    shop.signal(signal::rtmin());
+    shop.site.run(&["upgrade"]).expect(0);
+    let after = shop.status();
+    assert_eq!(after.one("manager"), before.one("manager"));
+    assert_eq!(after.generation, 3);
+    load.wait_more(20);
+    load.finish().assert_flawless();
+    assert_eq!(fs::metadata(&log).unwrap().len(), length);
+    shop.stop();
+}
+
+#[test]
+fn a_manager_that_cannot_write_down_what_it_knows_is_not_upgraded() {
+    let shop = Site::new().daemon();
+    let before = shop.status();
+    let manager = before.one("manager");
+    limit_files(manager, Some(1024 * 1024));
+    let said = shop.site.run(&["upgrade"]).expect(1).stderr;
+    assert!(said.contains("where things stand cannot be written down"), "{said}");
+    let load = Load::keep_alive(shop.web(), 4);
+    assert_eq!(shop.reload().generation, 2);
+    assert_eq!(shop.status().one("manager"), manager);
+    limit_files(manager, None);
+    shop.site.run(&["upgrade"]).expect(0);
+    assert_eq!(shop.status().generation, 3);
+    load.wait_more(20);
+    load.finish().assert_flawless();
+    shop.stop();
+}
+
 #[test]
 fn a_log_that_may_not_grow_ends_nobody() {
     let shop = Site::new().with("server.max_wait_time", "100ms").daemon();
     let status = shop.status();
     let pids: Vec<i32> = status.pids("worker", 1);
-    for pid in &pids {
-        let mut limit = Command::new("prlimit");
-        limit.arg("--pid").arg(pid.to_string()).arg("--fsize=1:");
-        assert!(limit.status().unwrap().success());
-    }
+    pids.iter().for_each(|pid| limit_files(*pid, Some(1)));
     let load = Load::keep_alive(shop.web(), 4);
     // Something for each of them to say: what is cut at the deadline.
     let mut cut: Vec<Client> = Vec::new();

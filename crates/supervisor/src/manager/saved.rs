@@ -117,6 +117,13 @@ impl Saved {
 impl Manager {
     /// Writes down where everything stands, and the answers among what is about to be done.
     pub(super) fn save(&mut self, actions: &[Action]) {
+        if let Err(error) = self.try_save(actions) {
+            tracing::error!("cannot write down where things stand: {error}");
+        }
+    }
+
+    /// The same, for whoever cannot go on without.
+    pub(super) fn try_save(&mut self, actions: &[Action]) -> std::io::Result<()> {
         let written = serde_json::to_vec(&Writing {
             version: versions::NEWEST,
             core: &self.core,
@@ -140,10 +147,7 @@ impl Manager {
             answers: answers(actions),
             probe: self.upgrade.as_ref().and_then(upgrade::NewProgram::probe),
         });
-        let done = written.map_err(std::io::Error::other).and_then(|it| self.journal.write(it));
-        if let Err(error) = done {
-            tracing::error!("cannot write down where things stand: {error}");
-        }
+        self.journal.write(written?)
     }
 }
 

@@ -175,8 +175,22 @@ impl Manager {
             return;
         }
         program.go = false;
+        let error = self.replace();
+        let reason = format!("the manager cannot become the new program: {error}");
+        self.take(Event::NotReplaced { reason });
+        self.work();
+        self.save(&[]);
+    }
+
+    /// Becomes the new program. Comes back only with the reason why it has not: one that could not
+    /// read what this one knows would begin all over again.
+    fn replace(&mut self) -> io::Error {
+        if let Err(error) = self.try_save(&[]) {
+            return io::Error::other(format!("where things stand cannot be written down: {error}"));
+        }
+        let Some(program) = &self.upgrade else { return io::ErrorKind::NotFound.into() };
         let channel = self.master.channel();
-        let error = match Role::Manager.value_for(channel) {
+        match Role::Manager.value_for(channel) {
             Ok(value) => process::replace(&Replacement {
                 executable: program.executable.as_fd(),
                 arguments: &self.origin.arguments,
@@ -184,10 +198,6 @@ impl Manager {
                 variable: (role::VARIABLE, value),
             }),
             Err(error) => error,
-        };
-        let reason = format!("the manager cannot become the new program: {error}");
-        self.take(Event::NotReplaced { reason });
-        self.work();
-        self.save(&[]);
+        }
     }
 }
