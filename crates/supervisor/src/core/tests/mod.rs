@@ -7,6 +7,7 @@ mod returns;
 mod scales;
 mod single;
 mod stops;
+mod take_ups;
 mod upgrades;
 mod walk;
 mod world;

@@ -289,7 +289,15 @@ impl World {
         self.take_up(false);
     }
 
+    /// It has read what the next event is, and dies before it has written anything down.
+    pub(super) fn kill_manager_before_it_writes(&mut self) {
+        self.events.pop_front();
+        self.take_up(false);
+    }
+
     fn take_up(&mut self, planned: bool) {
+        // If that was what it was about to do.
+        self.exit = None;
         let written = serde_json::to_string(&self.core).unwrap();
         self.core = serde_json::from_str(&written).unwrap();
         let named = |it: &Child| it.pid.is_some();
@@ -318,13 +326,15 @@ impl World {
             .map(|(number, _)| number)
             .filter(|number| !self.templates.contains(number) && !pending(self, *number))
             .collect();
-        self.tell(Event::TakenUp { manager: 3, planned, nameless });
+        self.tell(Event::TakenUp { manager: 3, planned, nameless: nameless.clone() });
         for generation in missing {
             self.tell(Event::TemplateGone { generation, ended: Ended::Unseen });
         }
         let gone: Vec<ChildId> = known
             .into_iter()
             .filter(|id| self.core.child(*id).is_some() && !self.processes.contains_key(id))
+            // Nobody knows the pid of these, or sees their end.
+            .filter(|id| !nameless.contains(id))
             .filter(|id| {
                 !self.events.iter().any(|it| matches!(it, Event::Gone { child, .. } if child == id))
             })
