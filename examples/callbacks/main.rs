@@ -7,12 +7,13 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Path;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use shiftwork::{BoxError, HookCall, Http, Server, Task, Worker};
@@ -28,7 +29,7 @@ struct App {
 }
 
 /// Writes a line, whole, whatever other processes write.
-fn trace(file: &Path, line: &str) {
+fn trace(file: &std::path::Path, line: &str) {
     if let Ok(mut file) = OpenOptions::new().append(true).create(true).open(file) {
         let _ = file.write_all(format!("{line}\n").as_bytes());
     }
@@ -61,6 +62,12 @@ impl Task for Work {
 async fn work(state: Arc<State>, work: Work) -> Result<u32, BoxError> {
     match work.how.as_str() {
         "fail" => Err("it was told to fail".into()),
+        "late" => {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            trace(&state.app.trace, "a late task is done");
+            Err("it was told to fail late".into())
+        }
+        "hang" => std::future::pending().await,
         "panic" => panic!("it was told to panic"),
         "die" => std::process::abort(),
         _ => Ok(state.worker.id()),
@@ -68,8 +75,7 @@ async fn work(state: Arc<State>, work: Work) -> Result<u32, BoxError> {
 }
 
 fn router(state: &Arc<State>) -> Router {
-    let (spawning, guarding, asking, telling) =
-        (Arc::clone(state), Arc::clone(state), Arc::clone(state), Arc::clone(state));
+    let [spawning, guarding, asking, leaving, telling] = std::array::from_fn(|_| Arc::clone(state));
     Router::new()
         .route("/who", get(|| async { who(&shiftwork::worker()) }))
         .route(
@@ -96,31 +102,37 @@ fn router(state: &Arc<State>) -> Router {
             }),
         )
         .route(
-            "/spawn",
-            post(move || async move {
+            "/spawn/{ms}",
+            post(move |Path(ms): Path<u64>| async move {
                 let state = Arc::clone(&spawning);
                 spawning.worker.spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
                     trace(&state.app.trace, "spawned work is done");
                 });
             }),
         )
         .route(
-            "/guard",
-            post(move || async move {
+            "/guard/{ms}",
+            post(move |Path(ms): Path<u64>| async move {
                 let state = Arc::clone(&guarding);
                 guarding
                     .worker
                     .guard(async move {
-                        tokio::time::sleep(Duration::from_millis(900)).await;
+                        tokio::time::sleep(Duration::from_millis(ms)).await;
                         trace(&state.app.trace, "the guarded section is done");
                     })
                     .await;
             }),
         )
         .route(
+            "/detach/{how}",
+            post(move |Path(how): Path<String>| async move {
+                format!("{:?}", leaving.worker.task(Work { how }).detach())
+            }),
+        )
+        .route(
             "/task/{how}",
-            post(move |axum::extract::Path(how): axum::extract::Path<String>| async move {
+            post(move |Path(how): Path<String>| async move {
                 match asking.worker.task(Work { how }).await {
                     Ok(id) => format!("done by {id}"),
                     Err(error) => error.to_string(),
@@ -153,7 +165,7 @@ fn told(answer: Result<impl std::fmt::Debug, impl std::fmt::Display>) -> String 
 fn hook(call: &HookCall) -> Result<(), BoxError> {
     let Some(file) = std::env::var_os("TRACE") else { return Ok(()) };
     let died = call.died.as_ref().map(|it| format!(" {} {:?}", it.worker_id, it.signal));
-    trace(Path::new(&file), &format!("{:?}{}", call.name, died.unwrap_or_default()));
+    trace(file.as_ref(), &format!("{:?}{}", call.name, died.unwrap_or_default()));
     if std::env::var_os("REFUSE").is_some() {
         return Err("on_start was told to refuse".into());
     }

@@ -355,3 +355,22 @@ pub(super) fn limit(max: u64, grace: Option<u64>) -> Option<u64> {
     let chance = RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()));
     Some(max.saturating_add(chance % grace.saturating_add(1)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn limits_differ_within_their_grace() {
+        assert_eq!(limit(0, Some(5)), None);
+        assert_eq!(limit(100, Some(0)), Some(100));
+        assert_eq!(limit(u64::MAX, None), Some(u64::MAX));
+        for (max, grace, most) in [(1_000_000, None, 1_100_000), (5, Some(1_000), 1_005)] {
+            let drawn: BTreeSet<u64> = (0..100).filter_map(|_| limit(max, grace)).collect();
+            assert!(drawn.len() > 10, "{drawn:?}");
+            assert!(drawn.iter().all(|it| (max..=most).contains(it)), "{drawn:?}");
+        }
+    }
+}

@@ -109,6 +109,24 @@ fn an_on_start_that_refuses_fails_the_start_with_its_words() {
 }
 
 #[test]
+fn an_on_worker_start_that_awaits_nothing_can_fail_as_well() {
+    let mut site = Site::new();
+    site.release("first", &binary::talkers());
+    for how in ["fail", "panic"] {
+        site.put("app.ledger", how);
+        let said = site.fails();
+        assert!(said.contains(&format!("it was told to {how}")), "{said}");
+    }
+    site.put("app.ledger", "shop.sqlite");
+    let mut shop = site.start();
+    shop.put("app.ledger", "panic");
+    let reloaded = shop.reload_with(&[]);
+    assert_eq!((reloaded.code, reloaded.outcome.as_str()), (1, "aborted"), "{reloaded:?}");
+    assert!(reloaded.reason.unwrap().contains("on_worker_start has panicked: it was told to"));
+    shop.stop();
+}
+
+#[test]
 fn what_is_preloaded_is_the_templates_and_new_in_each_generation() {
     let mut shop = start(site().with("app.load", 1000));
     for (generation, load) in [(1, 1000), (2, 2000)] {
@@ -176,7 +194,7 @@ fn handlers_know_who_they_are_and_can_ask_the_server() {
 #[test]
 fn work_in_the_background_is_finished_before_the_worker_exits() {
     let shop = start(site().with("server.worker_num", 1));
-    assert_eq!(shop.client().post("/spawn", "").unwrap().status, 200);
+    assert_eq!(shop.client().post("/spawn/300", "").unwrap().status, 200);
     shop.site.run(&["stop"]).expect(0);
     let lines = trace(&shop.site);
     let of = |line: &str| lines.iter().position(|it| it == line);
@@ -188,16 +206,73 @@ fn work_in_the_background_is_finished_before_the_worker_exits() {
 fn a_guarded_section_outlives_the_deadline_and_other_work_does_not() {
     let shop = start(site().with("server.worker_num", 1).with("server.max_wait_time", "100ms"));
     let mut guarding = shop.client();
-    guarding.send(b"POST /guard HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").unwrap();
+    guarding.send(b"POST /guard/2000 HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").unwrap();
     shop.until("it is in hand", |status| status.role("worker")[0].in_flight == 1);
-    assert_eq!(shop.client().post("/spawn", "").unwrap().status, 200);
+    assert_eq!(shop.client().post("/spawn/20000", "").unwrap().status, 200);
     shop.site.run(&["stop"]).expect(0);
     let lines = trace(&shop.site);
     assert!(lines.iter().any(|it| it == "the guarded section is done"), "{lines:?}");
     assert!(!lines.iter().any(|it| it == "spawned work is done"), "{lines:?}");
     let log = shop.site.log();
-    assert!(log.contains("cut at the deadline: POST /guard"), "what was cut has a name: {log}");
+    assert!(
+        log.contains("cut at the deadline: POST /guard/2000"),
+        "what was cut has a name: {log}"
+    );
     assert!(log.contains("cut at the deadline: 1 pieces of background work"), "{log}");
+}
+
+#[test]
+fn a_guarded_section_ends_with_its_own_time() {
+    let site = site().with("server.worker_num", 1).with("server.max_wait_time", "100ms");
+    let shop = start(site.with("server.guard_time", "100ms"));
+    let mut guarding = shop.client();
+    guarding.send(b"POST /guard/20000 HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").unwrap();
+    shop.until("it is in hand", |status| status.role("worker")[0].in_flight == 1);
+    shop.site.run(&["stop"]).expect(0);
+    let (lines, log) = (trace(&shop.site), shop.site.log());
+    assert!(!lines.iter().any(|it| it == "the guarded section is done"), "{lines:?}");
+    assert!(log.contains("cut at the end of guard_time: 1 guarded sections"), "{log}");
+    assert!(lines.iter().any(|it| it == "on_worker_stop 0"), "it has left by itself: {lines:?}");
+}
+
+#[test]
+fn a_worker_stays_until_what_it_has_sent_is_answered() {
+    let shop = start(site().with("server.worker_num", 1));
+    assert_eq!(shop.client().post("/detach/late", "").unwrap().text(), "Ok(())");
+    shop.site.run(&["stop"]).expect(0);
+    let log = shop.site.log();
+    assert!(log.contains("a task that nobody awaits has failed"), "{log}");
+    assert!(log.contains("it was told to fail late"), "{log}");
+}
+
+#[test]
+fn tasks_of_a_worker_that_died_are_done_before_a_stop_ends() {
+    let shop = start(site().with("server.worker_num", 1));
+    let mut client = shop.client();
+    let worker = shop.status().role("worker")[0].pid;
+    (0..5).for_each(|_| assert_eq!(client.post("/detach/late", "").unwrap().text(), "Ok(())"));
+    send(worker, signal::KILL);
+    wait_gone(worker);
+    shop.site.run(&["stop"]).expect(0);
+    let lines = trace(&shop.site);
+    assert_eq!(lines.iter().filter(|it| *it == "a late task is done").count(), 5, "{lines:?}");
+}
+
+#[test]
+fn tasks_beyond_the_deadline_are_cut_and_named() {
+    let shop = start(site().with("server.worker_num", 1).with("server.max_wait_time", "100ms"));
+    let mut client = shop.client();
+    // One runs, and the other waits for its end.
+    assert_eq!(client.post("/detach/hang", "").unwrap().text(), "Ok(())");
+    shop.until("it runs", |status| status.role("task_worker")[0].in_flight == 1);
+    assert_eq!(client.post("/detach/well", "").unwrap().text(), "Ok(())");
+    shop.site.run(&["stop"]).expect(0);
+    let log = shop.site.log();
+    let said = |what: &str| {
+        log.lines().filter(|line| line.contains(what) && line.contains("work")).count()
+    };
+    assert_eq!(said("unanswered task cut at the drain's deadline"), 2, "{log}");
+    assert_eq!(said("running task cut at the drain's deadline"), 1, "{log}");
 }
 
 #[test]

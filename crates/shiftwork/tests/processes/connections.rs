@@ -8,8 +8,9 @@ use std::time::Duration;
 use shiftwork_sys::signal;
 use tungstenite::{Message, WebSocket};
 
-use crate::support::http::Client;
+use crate::support::http::{Broken, Client};
 use crate::support::shop::{Shop, Site};
+use crate::support::wait::LONG;
 
 /// A WebSocket to a path of the shop, and the headers of its 101.
 fn open(shop: &Shop, path: &str) -> (WebSocket<TcpStream>, http::HeaderMap) {
@@ -119,6 +120,29 @@ fn unix_sockets_serve_both_protocols_and_outlive_reloads() {
 }
 
 #[test]
+fn more_connections_than_allowed_wait_for_one_that_goes() {
+    let shop = Site::new().with("server.worker_num", 1).with("server.max_connection", 2).start();
+    let mut first = shop.client();
+    let mut second = shop.client();
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.get("/hello").unwrap().status, 200);
+    }
+    let mut third = shop.client();
+    third.set_patience(Duration::from_millis(300)).unwrap();
+    assert_eq!(third.get("/hello").unwrap_err(), Broken::TimedOut);
+    assert_eq!(shop.status().role("worker")[0].connections, 2);
+    drop(first);
+    third.set_patience(LONG).unwrap();
+    assert_eq!(third.receive().unwrap().status, 200);
+    // Who is in stays in, whatever the new worker has by then.
+    shop.reload();
+    for client in [&mut second, &mut third] {
+        assert_eq!(client.get("/hello").unwrap().generation(), 2);
+    }
+    shop.stop();
+}
+
+#[test]
 fn limits_refuse_politely() {
     let shop = Site::new()
         .with("limits.body_size", "64KiB")
@@ -136,7 +160,7 @@ fn limits_refuse_politely() {
     idle.get("/hello").unwrap();
     match half.receive() {
         Ok(response) => assert_eq!(response.status, 408),
-        Err(broken) => assert_eq!(broken, crate::support::http::Broken::Closed),
+        Err(broken) => assert_eq!(broken, Broken::Closed),
     }
     idle.wait_closed().unwrap();
     assert_eq!(shop.get("/hello").unwrap().status, 200);

@@ -1,15 +1,26 @@
 //! In the background: detached, logged, titled.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use crate::support::processes::{parent, title};
 use crate::support::shop::{Shop, Site, Status};
 
+/// A field of a process's stat, counted from its state on.
+fn stat(pid: i32, field: usize) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(field).unwrap().parse().unwrap()
+}
+
+/// Process group of a process.
+fn group(pid: i32) -> i32 {
+    stat(pid, 2)
+}
+
 /// Session of a process.
 fn session(pid: i32) -> i32 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(3).unwrap().parse().unwrap()
+    stat(pid, 3)
 }
 
 fn descriptor(pid: i32, number: i32) -> String {
@@ -90,6 +101,10 @@ fn the_tree_has_its_parents_right() {
     let status = shop.status();
     let manager = status.one("manager");
     assert_eq!(parent(manager), Some(shop.pid));
+    // What a terminal or a shell sends to the master's group reaches nobody else.
+    for process in status.processes.iter().filter(|it| it.pid != shop.pid) {
+        assert_eq!(group(process.pid), manager, "{process:?}");
+    }
     for role in ["template", "worker", "task_worker"] {
         for process in status.role(role) {
             assert_eq!(parent(process.pid), Some(manager), "{process:?}");
@@ -125,6 +140,18 @@ fn a_worker_has_only_its_own_descriptors() {
             .count();
         assert_eq!(held, 2, "{own:?}");
         assert!(own.len() < 40, "{own:?}");
+    }
+    // Nor any end of what is its template's.
+    let sockets = |pid: i32| -> BTreeSet<String> {
+        let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let links = links.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        let links = links.map(|link| link.to_string_lossy().into_owned());
+        links.filter(|link| link.starts_with("socket:")).collect()
+    };
+    let of_template = sockets(status.one("template"));
+    assert!(!of_template.is_empty());
+    for process in status.role("worker").into_iter().chain(status.role("task_worker")) {
+        assert!(sockets(process.pid).is_disjoint(&of_template), "{process:?}");
     }
     for role in ["template", "task_worker", "manager"] {
         for process in status.role(role) {

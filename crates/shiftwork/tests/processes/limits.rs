@@ -16,12 +16,12 @@ fn replaced(shop: &Shop, workers: usize) {
     }
     let load = Load::keep_alive(shop.web(), 2);
     let mut pids: BTreeSet<i32> = BTreeSet::new();
-    while pids.len() < workers {
-        let status = shop.status();
+    shop.until("so many workers have served", |status| {
         let serving = status.role("worker").iter().filter(|it| it.state == "serving").count();
         assert!(serving >= 2, "both slots are served at any time: {status:#?}");
         pids.extend(status.pids("worker", 1));
-    }
+        pids.len() >= workers
+    });
     load.wait_more(20);
     load.finish().assert_flawless();
     for client in &mut idle {

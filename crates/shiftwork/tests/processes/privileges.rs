@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::support::command::run;
 use crate::support::not_tried;
-use crate::support::shop::{Shop, Site};
+use crate::support::shop::{Shop, Site, Status};
 
 fn mode(path: &std::path::Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -65,13 +66,19 @@ fn privileges_are_dropped_before_preload() {
     let books = site.path("books");
     fs::create_dir(&books).unwrap();
     chown(&books, Some(uid.parse().unwrap()), Some(gid.parse().unwrap())).unwrap();
-    let shop = site.daemon();
+    // Root has groups of its own, which go as well.
+    let start = site.command(&["start", "-d"]);
+    let mut grouped = Command::new("setpriv");
+    grouped.arg("--groups=54321").arg(start.get_program()).args(start.get_args());
+    grouped.current_dir(site.path(""));
+    let shop = site.daemon_by(grouped);
+    assert_eq!(told(shop.pid, "Groups"), ["54321"]);
     shop.reload();
     let mut client = shop.client();
     assert_eq!(client.post("/orders", r#"{"item":"lamp","quantity":1}"#).unwrap().status, 201);
-    let status = shop.status();
+    let status = shop.until("one generation is left", Status::is_of_one_generation);
     for role in ["template", "worker", "task_worker"] {
-        for process in status.role(role).iter().filter(|process| process.pid != 0) {
+        for process in status.role(role) {
             assert_eq!(told(process.pid, "Uid"), [uid; 4], "{process:?}");
             assert_eq!(told(process.pid, "Gid"), [gid; 4], "{process:?}");
             assert!(told(process.pid, "Groups").iter().all(|group| group == gid), "{process:?}");
@@ -79,6 +86,24 @@ fn privileges_are_dropped_before_preload() {
     }
     assert_eq!(told(status.one("manager"), "Uid")[0], "0");
     assert_eq!(fs::metadata(books.join("shop.sqlite")).unwrap().uid().to_string(), uid);
+    shop.stop();
+}
+
+#[test]
+fn the_control_socket_answers_its_own_user_alone() {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return not_tried("only root can be somebody else");
+    }
+    let shop = Shop::start();
+    // Somebody has been generous with the folder and the socket.
+    for (name, mode) in [("", 0o755), ("run", 0o755), ("run/shop.sock", 0o666)] {
+        fs::set_permissions(shop.site.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for command in ["status", "reload", "stop", "history", "metrics"] {
+        let ended = run(shop.site.command(&[command]).uid(54_321).gid(54_321)).expect(4);
+        assert!(ended.stdout.is_empty(), "{command}: {ended:?}");
+    }
+    assert_eq!(shop.status().generation, 1);
     shop.stop();
 }
 
@@ -107,7 +132,7 @@ fn a_daemon_keeps_no_descriptor_of_its_launcher() {
     let site = Site::new();
     let leak = site.path("leak");
     let typed = format!(
-        "exec 9>'{}'; exec '{}' start -d --config '{}'",
+        "exec 9>'{0}' 0<'{0}'; exec '{1}' start -d --config '{2}'",
         leak.display(),
         site.path("current/shop").display(),
         site.config().display()

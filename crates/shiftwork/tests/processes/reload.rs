@@ -114,6 +114,31 @@ fn a_request_in_hand_is_finished_and_its_connection_goes_on() {
 }
 
 #[test]
+fn who_comes_after_the_reload_is_served_by_the_new_generation() {
+    let shop = Site::new().with("server.worker_num", 1).with("server.worker_threads", 2).start();
+    for _ in 0..5 {
+        // The old worker has not heard that it is to drain, and is the first that can accept.
+        let old = shop.status().role("worker")[0].pid;
+        send(old, signal::STOP);
+        let generation = shop.reload().generation;
+        let new = shop.status().pids("worker", generation)[0];
+        send(new, signal::STOP);
+        let mut clients: Vec<_> = (0..8).map(|_| shop.client()).collect();
+        for client in &mut clients {
+            client.send(b"GET /hello HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
+        }
+        send(old, signal::CONT);
+        // Time to do it wrong.
+        thread::sleep(Duration::from_millis(50));
+        send(new, signal::CONT);
+        for mut client in clients {
+            assert_eq!(client.receive().unwrap().generation(), generation);
+        }
+    }
+    shop.stop();
+}
+
+#[test]
 fn a_request_beyond_the_deadline_is_cut_and_named() {
     let shop = Site::new().with("server.max_wait_time", "500ms").start();
     let old = shop.status().pids("worker", 1);
@@ -155,9 +180,13 @@ fn new_code_is_really_new_and_outlives_the_disk() {
     let load = Load::keep_alive(shop.web(), 4);
     shop.site.release("second", &binary::second());
     // Until the reload, a respawn is the old release, whatever lies on the disk by now.
-    let victim = shop.status().pids("worker", 1)[0];
-    send(victim, signal::TERM);
-    wait_gone(victim);
+    let before = shop.status();
+    send(before.one("template"), signal::KILL);
+    wait_gone(before.one("template"));
+    for victim in before.pids("worker", 1) {
+        send(victim, signal::TERM);
+        wait_gone(victim);
+    }
     assert_eq!(shop.get("/hello").unwrap().header("x-build"), Some(first.as_str()));
 
     shop.put("app.release", "two");

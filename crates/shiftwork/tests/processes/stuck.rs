@@ -40,6 +40,12 @@ fn a_blocked_worker_is_shown_and_replaced_and_its_queue_served() {
     assert!(named || log.contains("killing it"), "and the name of what blocks");
     assert!(log.contains("1 requests in hand"), "and what was cut");
     assert_eq!(shop.status().role("worker")[0].restarts, 1);
+    let counted = shop.site.run(&["metrics"]).expect(0).stdout;
+    for (cause, number) in [("stuck", 1), ("crash", 0)] {
+        let line =
+            format!("shiftwork_respawns_total{{role=\"worker\",cause=\"{cause}\"}} {number}\n");
+        assert!(counted.contains(&line), "{line} in {counted}");
+    }
     shop.stop();
 }
 

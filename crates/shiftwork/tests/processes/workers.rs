@@ -8,6 +8,7 @@ use crate::support::exposition::scrape;
 use crate::support::load::Load;
 use crate::support::processes::{send, wait_gone};
 use crate::support::shop::{Shop, Site};
+use crate::support::wait::until;
 
 #[test]
 fn term_retires_a_worker_and_loses_nothing() {
@@ -61,10 +62,11 @@ fn max_request_recycles_without_a_loss() {
         Site::new().with("server.max_request", 200).with("server.max_request_grace", 50).start();
     let load = Load::keep_alive(shop.web(), 6);
     let mut pids: BTreeSet<i32> = BTreeSet::new();
-    while pids.len() < 8 {
+    until("eight workers have served", || {
         load.wait_more(100);
         pids.insert(shop.get("/hello").unwrap().worker_pid());
-    }
+        pids.len() >= 8
+    });
     load.finish().assert_flawless();
     assert_eq!(shop.status().generation, 1);
     let recycled = [("role", "worker"), ("cause", "max_request")];

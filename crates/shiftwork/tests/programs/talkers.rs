@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,10 +25,10 @@ use serde::{Deserialize, Serialize};
 use shiftwork::session::{self, CloseReason};
 use shiftwork::tcp::{self, LengthField, TcpHandler};
 use shiftwork::websocket::{self, Message, WebSocket};
-use shiftwork::{BoxError, Http, Server, Tcp};
+use shiftwork::{BoxError, Http, Server, Tcp, Worker};
 use tokio::sync::mpsc;
 
-/// The `[app]` table; the shop's keys are taken and not looked at.
+/// The `[app]` table, with the shop's keys.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct App {
@@ -285,6 +286,15 @@ async fn poll(request: Request) -> &'static str {
     }
 }
 
+/// Fails or panics as it is told.
+fn start(worker: Worker, _: Arc<()>) -> Result<(), BoxError> {
+    match worker.app::<App>().ledger.as_str() {
+        "fail" => Err("it was told to fail".into()),
+        "panic" => panic!("it was told to panic"),
+        _ => Ok(()),
+    }
+}
+
 fn server<T: Tally>() -> Server {
     let web = Http::new(|_| {
         Router::new()
@@ -297,6 +307,7 @@ fn server<T: Tally>() -> Server {
     });
     Server::new("shop")
         .app::<App>()
+        .on_worker_start_sync(start)
         .default_setting("listen.packets.address", "127.0.0.1:0")
         .default_setting("listen.bytes.address", "127.0.0.1:0")
         .listen(

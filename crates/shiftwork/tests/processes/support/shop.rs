@@ -165,7 +165,14 @@ impl Site {
     /// Starts in the background; the command returns when the shop serves.
     #[track_caller]
     pub(crate) fn daemon(self) -> Shop {
-        let started = self.run(&["start", "-d"]);
+        let command = self.command(&["start", "-d"]);
+        self.daemon_by(command)
+    }
+
+    /// As [`daemon`](Self::daemon), by this command.
+    #[track_caller]
+    pub(crate) fn daemon_by(self, mut command: Command) -> Shop {
+        let started = run(&mut command);
         let mut shop = Shop { site: self, child: None, pid: 0, web: None, till: None };
         started.expect(0);
         shop.learn();
