@@ -1,6 +1,6 @@
 //! Starts, reloads and deaths, as tables.
 
-use crate::core::action::Action;
+use crate::core::action::{Action, Source};
 use crate::core::event::{Event, Scope, Until};
 use crate::core::outcome::Verdict;
 use crate::protocol::template::Kind;
@@ -220,4 +220,23 @@ fn changes_that_a_reload_does_not_bring_are_named() {
     world.plan.settings.daemonize = true;
     let warnings = world.reload(Scope::All).warnings;
     assert_eq!(warnings, ["server.daemonize has changed; that takes effect at the next start"]);
+}
+
+#[test]
+fn what_is_set_with_requests_that_are_run_together_holds_in_their_order() {
+    let mut world = World::serving(2, 1);
+    let first = world.ask(Scope::All, Until::Committed);
+    let asked = ["app.a=1", "app.b=2", "app.a=3"].map(str::to_owned);
+    for set in &asked {
+        let (ticket, overrides) = (None, vec![set.clone()]);
+        let (scope, until) = (Scope::All, Until::Committed);
+        world.tell(Event::Reload { ticket, scope, overrides, until });
+    }
+    world.wait_for(first);
+    world.run();
+    let executed = world.log.iter().rev().find_map(|it| match it {
+        Action::SpawnTemplate { source: Source::Disk { overrides }, .. } => Some(overrides),
+        _ => None,
+    });
+    assert_eq!(executed, Some(&asked.to_vec()));
 }
