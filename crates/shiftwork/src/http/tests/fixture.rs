@@ -10,7 +10,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tower_service::Service;
@@ -242,13 +242,17 @@ impl Test {
         (Test::on(client, stream, unread.clone(), limits, Registry::new()), unread)
     }
 
-    /// Until all that was sent so far has been read by the server's side, or cannot be.
+    /// Until all that was sent so far has reached the server's socket, and whoever that or an order
+    /// has woken has had its turn: what the driver reads has been read then, and what is left in the
+    /// socket is left on purpose.
     pub(super) async fn settle(&self) {
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-        // One turn of the poller, which a yield alone need not bring.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        settle(&self.client).await;
+    }
+
+    /// Until the client has so much that is not taken that the driver has to keep some of the answer.
+    pub(super) async fn until_unsent(&self) {
+        let conn = self.conn.upgrade().unwrap();
+        until(|| conn.has_unsent()).await;
     }
 
     pub(super) async fn at_eof(&mut self) -> bool {
@@ -256,6 +260,53 @@ impl Test {
         let read = tokio::time::timeout(Duration::from_secs(10), self.client.read(&mut byte));
         matches!(read.await.unwrap(), Ok(0))
     }
+}
+
+/// See [`Test::settle`].
+pub(super) async fn settle(client: &TcpStream) {
+    until(|| has_arrived(client)).await;
+    for _ in 0..LONGEST_CHAIN {
+        turn().await;
+    }
+}
+
+/// Lets the runtime turn until something is true.
+pub(super) async fn until(mut reached: impl FnMut() -> bool) {
+    let reached = async {
+        while !reached() {
+            turn().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reached).await.unwrap();
+}
+
+/// More than the tasks that wake each other, one after the other, before all is quiet: the driver, the
+/// handler, and the driver again.
+const LONGEST_CHAIN: u32 = 8;
+
+/// One turn of the runtime, which has one thread: the poller has told of every socket that had become
+/// ready before, and every task that was ready has run.
+async fn turn() {
+    // A socket that is ready now is told of after those that were ready earlier, or together with them.
+    let (writer, reader) = UnixStream::pair().unwrap();
+    assert_eq!(writer.try_write(b"x").unwrap(), 1);
+    reader.readable().await.unwrap();
+    // The last of those that wait for their turn.
+    tokio::spawn(async {}).await.unwrap();
+}
+
+/// Whether the kernel holds nothing any more that the client has sent, the end included, and that the
+/// server's socket has not got.
+fn has_arrived(client: &TcpStream) -> bool {
+    let (from, to) = (client.local_addr().unwrap().port(), client.peer_addr().unwrap().port());
+    let (from, to) = (format!(":{from:04X}"), format!(":{to:04X}"));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let mut next = || fields.next().unwrap_or_default();
+        let (local, remote, _state, queues) = (next(), next(), next(), next());
+        local.ends_with(&from) && remote.ends_with(&to) && queues.starts_with("00000000:")
+    })
 }
 
 pub(super) fn get(path: &str) -> String {

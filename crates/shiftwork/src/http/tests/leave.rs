@@ -193,7 +193,7 @@ async fn a_client_that_waits_for_100_continue_is_served_by_the_old_worker() {
 async fn an_answer_that_the_client_takes_slowly_is_finished() {
     let mut test = Test::new().await;
     test.send(get("/big?8000000")).await;
-    test.settle().await;
+    test.until_unsent().await;
     test.registry.drain_all(Drain::HandOver);
     test.settle().await;
     assert!(!test.driver.is_finished(), "left with unsent bytes");
