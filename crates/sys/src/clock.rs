@@ -33,6 +33,7 @@ impl Anchor {
 
     /// Milliseconds of the monotonic clock at `instant`; right to one of them. Those before the
     /// anchor are taken for the anchor's own.
+    #[inline]
     #[must_use]
     pub fn ms_at(&self, instant: Instant) -> u64 {
         let since = instant.saturating_duration_since(self.at);
