@@ -83,11 +83,13 @@ pub enum Heard<T> {
 }
 
 /// Reads one message.
-pub fn hear<T: serde::de::DeserializeOwned>(channel: &Channel, buffer: &mut [u8]) -> Heard<T> {
+pub fn hear<T: serde::de::DeserializeOwned>(channel: &Channel) -> Heard<T> {
     loop {
-        match channel.recv(buffer) {
-            Ok(received) if received.len == 0 && received.fds.is_empty() => return Heard::End,
-            Ok(received) => match wire::decode(&buffer[..received.len]) {
+        match channel.receive(wire::MAX_PACKET) {
+            Ok((bytes, received)) if bytes.is_empty() && received.fds.is_empty() => {
+                return Heard::End;
+            }
+            Ok((bytes, received)) => match wire::decode(&bytes) {
                 Ok(message) => return Heard::Message(message, received.fds),
                 Err(error) => tracing::warn!("a message that cannot be read was dropped: {error}"),
             },

@@ -26,10 +26,8 @@ pub fn answer(manager: OwnedFd) -> i32 {
 
 fn converse(manager: &Channel) -> io::Result<()> {
     manager.set_blocking(true)?;
-    let mut buffer = vec![0; wire::MAX_PACKET];
-    let mut received = manager.recv(&mut buffer)?;
-    let _: ToProbe =
-        wire::decode(&buffer[..received.len.min(buffer.len())]).map_err(io::Error::other)?;
+    let (bytes, mut received) = manager.receive(wire::MAX_PACKET)?;
+    let _: ToProbe = wire::decode(&bytes).map_err(io::Error::other)?;
     let (Some(master), Some(own)) = (received.fds.pop(), received.fds.pop()) else {
         return Err(io::Error::other("the states have not arrived"));
     };

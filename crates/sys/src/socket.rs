@@ -160,6 +160,22 @@ impl Channel {
         Ok(Received { len, fds, pid, truncated })
     }
 
+    /// Receives a message into memory of its own, no more than it needs and at most `most` bytes. For
+    /// whoever hears little and seldom: a buffer for the largest message would have to be written to
+    /// with zeroes each time, or be kept for good in every process. Only for an end with one reader.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none.
+    pub fn receive(&self, most: usize) -> io::Result<(Vec<u8>, Received)> {
+        // So the kernel tells the length of the next message and leaves it where it is.
+        let ask = RecvFlags::PEEK | RecvFlags::TRUNC;
+        let (_, len) = retry_on_intr(|| recv(&self.fd, &mut [0_u8; 0][..], ask))?;
+        let mut bytes = vec![0; len.min(most)];
+        let received = self.recv(&mut bytes)?;
+        bytes.truncate(received.len);
+        Ok((bytes, received))
+    }
+
     /// Sends a message without descriptors: the short way, for tasks.
     ///
     /// # Errors
@@ -280,6 +296,25 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "x");
+    }
+
+    #[test]
+    fn a_message_is_received_into_what_it_needs() {
+        let (one, two) = Channel::pair().unwrap();
+        assert_eq!(two.receive(64).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let (_, writer) = std::io::pipe().unwrap();
+        one.send(b"first", &[writer.as_fd()]).unwrap();
+        one.send_bytes(&[7; 64]).unwrap();
+        one.send_bytes(&[7; 65]).unwrap();
+        drop(one);
+        let (bytes, received) = two.receive(64).unwrap();
+        assert_eq!((&bytes[..], received.fds.len(), received.truncated), (&b"first"[..], 1, false));
+        let (bytes, received) = two.receive(64).unwrap();
+        assert_eq!((bytes.len(), bytes.capacity(), received.truncated), (64, 64, false));
+        let (bytes, received) = two.receive(64).unwrap();
+        assert_eq!((bytes.len(), received.truncated), (64, true), "longer than is accepted");
+        let (bytes, received) = two.receive(64).unwrap();
+        assert!(bytes.is_empty() && received.fds.is_empty(), "the end");
     }
 
     #[test]

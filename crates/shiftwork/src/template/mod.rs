@@ -276,11 +276,10 @@ fn tell(control: &Channel, message: &FromTemplate) -> io::Result<()> {
 }
 
 fn hear(control: &Channel) -> io::Result<(ToTemplate, Vec<OwnedFd>)> {
-    let mut buffer = vec![0; wire::MAX_PACKET];
     loop {
-        match control.recv(&mut buffer) {
-            Ok(received) if received.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(received) => match wire::decode(&buffer[..received.len]) {
+        match control.receive(wire::MAX_PACKET) {
+            Ok((bytes, _)) if bytes.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((bytes, received)) => match wire::decode(&bytes) {
                 Ok(message) => return Ok((message, received.fds)),
                 Err(error) => tracing::warn!("a message was dropped: {error}"),
             },

@@ -17,7 +17,6 @@ use crate::task::watch::watch;
 #[derive(Debug)]
 pub(super) struct ControlLine {
     channel: Arc<AsyncFd<Arc<Channel>>>,
-    buffer: Vec<u8>,
 }
 
 impl ControlLine {
@@ -25,7 +24,7 @@ impl ControlLine {
     pub(super) fn new(channel: Channel) -> io::Result<Self> {
         channel.set_blocking(false)?;
         let channel = watch(Arc::new(channel), Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { channel: Arc::new(channel), buffer: vec![0; wire::MAX_PACKET] })
+        Ok(Self { channel: Arc::new(channel) })
     }
 
     /// Writes, in order, what is sent to it.
@@ -48,15 +47,15 @@ impl ControlLine {
     /// The next message; None: manager and master are gone.
     pub(super) async fn next(&mut self) -> Option<(ToWorker, Vec<OwnedFd>)> {
         loop {
-            let buffer = &mut self.buffer;
-            let received =
-                self.channel.async_io(Interest::READABLE, |channel| channel.recv(buffer)).await;
-            let received = match received {
-                Ok(received) if received.len == 0 && received.fds.is_empty() => return None,
-                Ok(received) => received,
-                Err(_) => return None,
+            let receive = |channel: &Arc<Channel>| channel.receive(wire::MAX_PACKET);
+            let Ok((bytes, received)) = self.channel.async_io(Interest::READABLE, receive).await
+            else {
+                return None;
             };
-            match wire::decode(&self.buffer[..received.len]) {
+            if bytes.is_empty() && received.fds.is_empty() {
+                return None;
+            }
+            match wire::decode(&bytes) {
                 Ok(message) => return Some((message, received.fds)),
                 Err(error) => tracing::warn!("a message that cannot be read was dropped: {error}"),
             }

@@ -113,13 +113,12 @@ fn build_runtime(threads: u32) -> io::Result<Runtime> {
 fn receive_gifts(control: &Channel) -> io::Result<(Gifts, Begin)> {
     control.set_blocking(true)?;
     let mut gifts = Gifts::default();
-    let mut buffer = vec![0; wire::MAX_PACKET];
     loop {
-        let mut received = control.recv(&mut buffer)?;
-        if received.len == 0 {
+        let (bytes, mut received) = control.receive(wire::MAX_PACKET)?;
+        if bytes.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        match wire::decode(&buffer[..received.len]) {
+        match wire::decode(&bytes) {
             Ok(ToWorker::Give(resource)) => {
                 if let Some(fd) = received.fds.pop() {
                     gifts.take(resource, fd);

@@ -12,7 +12,6 @@ use crate::core::history::{Asked, Requester, What};
 use crate::line::{Heard, Line, hear};
 use crate::protocol::master::{FromManager, Keepsake, ToManager, Verb};
 use crate::protocol::template::FromTemplate;
-use crate::protocol::wire;
 use crate::protocol::worker::{Ask, FromWorker, ToWorker};
 
 use super::process::Whose;
@@ -61,9 +60,8 @@ impl Manager {
 
     fn read_master(&mut self) {
         self.master.flush();
-        let mut buffer = vec![0; wire::MAX_PACKET];
         loop {
-            match hear(self.master.channel(), &mut buffer) {
+            match hear(self.master.channel()) {
                 Heard::Message(message, fds) => self.master_said(message, fds),
                 Heard::Nothing => return,
                 Heard::End => {
@@ -166,12 +164,11 @@ impl Manager {
     }
 
     pub(super) fn read_template(&mut self, generation: Generation) {
-        let mut buffer = vec![0; wire::MAX_PACKET];
         loop {
             let Some(template) = self.processes.templates.get_mut(&generation) else { return };
             let Some(line) = &mut template.line else { return };
             line.flush();
-            match hear(line.channel(), &mut buffer) {
+            match hear(line.channel()) {
                 Heard::Message(message, _) => self.template_said(generation, message),
                 Heard::Nothing => return,
                 // Its end is learned when it is reaped.
@@ -211,12 +208,11 @@ impl Manager {
     }
 
     pub(super) fn read_child(&mut self, child: ChildId) {
-        let mut buffer = vec![0; wire::MAX_PACKET];
         loop {
             let Some(process) = self.processes.children.get_mut(&child) else { return };
             let Some(line) = &mut process.line else { return };
             line.flush();
-            match hear(line.channel(), &mut buffer) {
+            match hear(line.channel()) {
                 Heard::Message(message, _) => self.child_said(child, message),
                 Heard::Nothing => return,
                 Heard::End => {

@@ -13,7 +13,6 @@ use crate::core::event::{ChildId, Ended, Event, Generation};
 use crate::journal::Journal;
 use crate::line::{Heard, Line, hear};
 use crate::protocol::master::{FromManager, Keepsake, Seed, ToManager};
-use crate::protocol::wire;
 use crate::protocol::worker::ToWorker;
 
 use super::effects::Binding;
@@ -268,9 +267,8 @@ impl Manager {
 
     /// Reads what the master has said, without acting upon it.
     fn read_ahead(&self, unheard: &mut Unheard) -> io::Result<()> {
-        let mut buffer = vec![0; wire::MAX_PACKET];
         loop {
-            match hear(self.master.channel(), &mut buffer) {
+            match hear(self.master.channel()) {
                 Heard::Message(message, fds) => unheard.push((message, fds)),
                 Heard::Nothing => return Ok(()),
                 Heard::End => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -282,9 +280,8 @@ impl Manager {
 /// All that was kept, up to `TakeUp`.
 fn receive(master: &Channel) -> io::Result<Left> {
     let (mut kept, mut unheard) = (Keepsakes::new(), Unheard::new());
-    let mut buffer = vec![0; wire::MAX_PACKET];
     loop {
-        match hear(master, &mut buffer) {
+        match hear(master) {
             Heard::Message(ToManager::Kept { what }, fds) => drop(kept.insert(what, fds)),
             Heard::Message(ToManager::TakeUp { deaths, planned }, _) => {
                 return Ok(Left { kept, deaths, planned, unheard });
@@ -301,10 +298,9 @@ fn receive(master: &Channel) -> io::Result<Left> {
 pub fn ask_for_seed(master: Channel) -> io::Result<(Seed, OwnedFd, OwnedFd, Channel)> {
     let mut line = Line::new(master);
     line.send(&FromManager::Resume, Vec::new());
-    let mut buffer = vec![0; wire::MAX_PACKET];
     let mut early = Unheard::new();
     loop {
-        match hear(line.channel(), &mut buffer) {
+        match hear(line.channel()) {
             Heard::Message(ToManager::Seed(seed), mut fds) => {
                 let missing = || io::Error::other("the master has not sent slab and log");
                 let log = fds.pop().ok_or_else(missing)?;

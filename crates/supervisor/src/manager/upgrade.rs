@@ -12,7 +12,6 @@ use crate::core::event::{Ended, Event, Generation};
 use crate::line::{Heard, Line, hear};
 use crate::protocol::master::{FromManager, Keepsake};
 use crate::protocol::probe::{FromProbe, ToProbe};
-use crate::protocol::wire;
 use crate::role::{self, Role};
 
 use super::Manager;
@@ -101,8 +100,7 @@ impl Manager {
     pub(super) fn read_probe(&mut self) {
         let Some(probe) = self.upgrade.as_mut().and_then(|it| it.probe.as_mut()) else { return };
         probe.line.flush();
-        let mut buffer = vec![0; wire::MAX_PACKET];
-        match hear::<FromProbe>(probe.line.channel(), &mut buffer) {
+        match hear::<FromProbe>(probe.line.channel()) {
             Heard::Message(FromProbe { refusal }, _) => {
                 self.read_probe_output();
                 self.answered_probe(refusal.map_or(Ok(()), Err));

@@ -13,7 +13,6 @@ use crate::log_level;
 use crate::places::Places;
 use crate::protocol::master::{FromManager, START, ToManager};
 use crate::protocol::template::ListenerSpec;
-use crate::protocol::wire;
 
 use super::vault::Handed;
 use super::{Leave, Master};
@@ -21,9 +20,8 @@ use super::{Leave, Master};
 impl Master {
     pub(super) fn read_manager(&mut self) {
         self.succession.line.flush();
-        let mut buffer = vec![0; wire::MAX_PACKET];
         loop {
-            match hear(self.succession.line.channel(), &mut buffer) {
+            match hear(self.succession.line.channel()) {
                 Heard::Message(message, fds) => self.manager_said(message, fds),
                 // Its end is learned when it is reaped.
                 Heard::Nothing | Heard::End => return,

@@ -96,7 +96,6 @@ pub(super) fn report(
     json: bool,
 ) -> u8 {
     let _ = channel.set_blocking(true);
-    let mut buffer = vec![0; wire::MAX_PACKET];
     // The daemon keeps start_timeout itself; this is for one that cannot keep anything any more.
     let patience = start_timeout.saturating_add(SILENCE);
     let mut poller = Poller::new();
@@ -104,9 +103,8 @@ pub(super) fn report(
     let spoke = poller.wait(Some(patience)).is_ok_and(|ready| !ready.is_empty());
     let news = Some(channel)
         .filter(|_| spoke)
-        .and_then(|channel| channel.recv(&mut buffer).ok())
-        .filter(|received| received.len > 0)
-        .and_then(|received| wire::decode::<News>(&buffer[..received.len]).ok())
+        .and_then(|channel| channel.receive(wire::MAX_PACKET).ok())
+        .and_then(|(bytes, _)| wire::decode::<News>(&bytes).ok())
         .unwrap_or_else(|| News::Failed {
             reason: format!("its process has said nothing; its log is {}", log_file.display()),
             output: String::new(),
