@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod core;
+pub mod envelope;
 pub mod identity;
 mod journal;
 mod line;

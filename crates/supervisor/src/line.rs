@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use serde::Serialize;
 use shiftwork_sys::socket::Channel;
 
+use crate::envelope;
 use crate::protocol::wire;
 
 /// A socket to a process, with what could not be sent yet.
@@ -43,13 +44,16 @@ impl Line {
     /// Sends a message, or keeps it until the socket takes it. A peer that is gone is no error
     /// here: its end is learned by other means.
     pub fn send<T: Serialize>(&mut self, message: &T, fds: Vec<OwnedFd>) {
-        match wire::encode(message) {
-            Ok(bytes) if self.waiting.len() < MOST_WAITING => {
-                self.waiting.push_back((bytes, fds));
+        let sealed = wire::encode(message)
+            .map_err(io::Error::other)
+            .and_then(|bytes| envelope::seal(bytes, fds));
+        match sealed {
+            Ok(packet) if self.waiting.len() < MOST_WAITING => {
+                self.waiting.push_back(packet);
                 self.flush();
             }
             Ok(_) => tracing::warn!("a process does not read what it is told"),
-            Err(error) => tracing::error!("cannot encode a message: {error}"),
+            Err(error) => tracing::error!("a message cannot be sent: {error}"),
         }
     }
 
@@ -82,6 +86,17 @@ pub enum Heard<T> {
     Nothing,
 }
 
+/// What a packet says; what remains of `fds` came with it.
+///
+/// # Errors
+/// If it is not a `T`.
+pub fn read<T: serde::de::DeserializeOwned>(
+    packet: Vec<u8>,
+    fds: &mut Vec<OwnedFd>,
+) -> io::Result<T> {
+    wire::decode(&envelope::open(packet, fds)?).map_err(io::Error::other)
+}
+
 /// Reads one message.
 pub fn hear<T: serde::de::DeserializeOwned>(channel: &Channel) -> Heard<T> {
     loop {
@@ -89,7 +104,7 @@ pub fn hear<T: serde::de::DeserializeOwned>(channel: &Channel) -> Heard<T> {
             Ok((bytes, received)) if bytes.is_empty() && received.fds.is_empty() => {
                 return Heard::End;
             }
-            Ok((bytes, received)) => match wire::decode(&bytes) {
+            Ok((packet, mut received)) => match read(packet, &mut received.fds) {
                 Ok(message) => return Heard::Message(message, received.fds),
                 Err(error) => tracing::warn!("a message that cannot be read was dropped: {error}"),
             },

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -97,6 +97,23 @@ pub fn read_memfd(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     file.rewind()?;
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Reads what [`memfd`] has made in another process, which need not be trusted: whatever else the
+/// descriptor may be, it is neither waited for nor read.
+///
+/// # Errors
+/// If it is no sealed memory, or holds more than `most` bytes.
+pub fn read_sealed(fd: BorrowedFd<'_>, most: u64) -> io::Result<Vec<u8>> {
+    let firm = SealFlags::WRITE | SealFlags::GROW;
+    if !fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(firm)) {
+        return Err(io::Error::other("this is no sealed memory"));
+    }
+    let length = u64::try_from(fstat(fd)?.st_size).unwrap_or(u64::MAX);
+    if length > most {
+        return Err(io::Error::other(format!("{length} bytes, and at most {most} are read")));
+    }
+    read_memfd(fd)
 }
 
 /// Makes this descriptor stdout and stderr.
@@ -197,6 +214,16 @@ fn close_between(first: RawFd, last: RawFd) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn only_sealed_memory_of_a_length_is_read_for_others() {
+        let sealed = memfd("test", b"settings").unwrap();
+        assert_eq!(read_sealed(sealed.as_fd(), 8).unwrap(), b"settings");
+        assert!(read_sealed(sealed.as_fd(), 7).is_err());
+        assert!(read_sealed(scratch("test").unwrap().as_fd(), 8).is_err());
+        let (nobody_writes, _writer) = std::io::pipe().unwrap();
+        assert!(read_sealed(nobody_writes.as_fd(), 8).is_err());
+    }
 
     #[test]
     fn a_memfd_keeps_its_bytes() {

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use shiftwork_supervisor::envelope;
 use shiftwork_supervisor::protocol::wire;
 use shiftwork_supervisor::protocol::worker::{FromWorker, ToWorker};
 use shiftwork_sys::socket::Channel;
@@ -48,14 +49,17 @@ impl ControlLine {
     pub(super) async fn next(&mut self) -> Option<(ToWorker, Vec<OwnedFd>)> {
         loop {
             let receive = |channel: &Arc<Channel>| channel.receive(wire::MAX_PACKET);
-            let Ok((bytes, received)) = self.channel.async_io(Interest::READABLE, receive).await
+            let Ok((packet, mut received)) =
+                self.channel.async_io(Interest::READABLE, receive).await
             else {
                 return None;
             };
-            if bytes.is_empty() && received.fds.is_empty() {
+            if packet.is_empty() && received.fds.is_empty() {
                 return None;
             }
-            match wire::decode(&bytes) {
+            let message = envelope::open(packet, &mut received.fds)
+                .and_then(|bytes| wire::decode(&bytes).map_err(io::Error::other));
+            match message {
                 Ok(message) => return Some((message, received.fds)),
                 Err(error) => tracing::warn!("a message that cannot be read was dropped: {error}"),
             }

@@ -16,6 +16,7 @@ use super::event::{ChildId, Generation, Millis, Scope};
 use super::judge::{Judgement, Limits, judge};
 use super::outcome::Progress;
 use super::reload::Run;
+use super::replace::some;
 use super::sample::{Meter, Sample};
 use super::{Core, Phase, millis};
 
@@ -127,7 +128,7 @@ impl Core {
                 let late =
                     late.iter().filter(|it| !matches!(it.state, State::Ready | State::Serving));
                 let late: Vec<String> = late.map(Child::name).collect();
-                self.fail_run(format!("start_timeout has passed: {} not ready", late.join(", ")));
+                self.fail_run(format!("start_timeout has passed: {} not ready", some(&late)));
             }
             Stage::Asking(question) if question.until <= self.now => match question.pause {
                 true => self.ask(question.attempt),

@@ -12,6 +12,17 @@ use super::reload::Run;
 use super::stop::LAST_WORDS;
 use super::{Core, Phase};
 
+/// More names than this are counted.
+const MOST_NAMED: usize = 8;
+
+/// A list for a sentence: the first ones, and how many more there are.
+pub(super) fn some(names: &[String]) -> String {
+    match names.split_at_checked(MOST_NAMED) {
+        Some((named, more @ [_, ..])) => format!("{} and {} more", named.join(", "), more.len()),
+        _ => names.join(", "),
+    }
+}
+
 impl Core {
     /// Forks a batch, waits until all of it is ready, lets it serve, drains what it replaces.
     pub(super) fn advance_replacing(&mut self) {
@@ -33,7 +44,7 @@ impl Core {
             if run.deadline.is_some_and(|deadline| deadline <= self.now) {
                 self.fail_run(format!(
                     "start_timeout has passed: {} not ready",
-                    self.late(&batch).join(", ")
+                    some(&self.late(&batch))
                 ));
                 return;
             }
@@ -313,5 +324,18 @@ impl Core {
             }
             _ => self.generation(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let names = |count| (0..count).map(|it| format!("worker {it}")).collect::<Vec<_>>();
+        assert_eq!(some(&names(2)), "worker 0, worker 1");
+        assert!(some(&names(8)).ends_with("worker 6, worker 7"));
+        assert!(some(&names(500)).ends_with("worker 7 and 492 more"));
     }
 }

@@ -12,6 +12,8 @@ use super::super::output::paint;
 
 /// More slots are only counted.
 const MOST_LINES: usize = 16;
+/// More slots in a row of which all is the same are not named one by one.
+const MOST_NAMED: usize = 4;
 /// Of the bar, in characters.
 const WIDTH: usize = 24;
 
@@ -121,12 +123,37 @@ pub(in crate::cli) fn line(progress: &Progress) -> String {
     if progress.slots.is_empty() {
         return format!("{words}{count}");
     }
-    let slot = |it: &Slot| {
-        let old = if it.generation == progress.generation { "" } else { "old " };
-        format!("{old}{} {}", name(it.role, it.worker_id), word(it.state))
+    let alike = |one: &Slot, two: &Slot| {
+        (one.generation, one.role, one.state) == (two.generation, two.role, two.state)
+            && one.worker_id + 1 == two.worker_id
     };
-    let slots: Vec<String> = progress.slots.iter().map(slot).collect();
+    let slots: Vec<String> = progress
+        .slots
+        .chunk_by(alike)
+        .flat_map(|run| match run {
+            [first, .., last] if run.len() > MOST_NAMED => vec![range(progress, first, last)],
+            few => few.iter().map(|it| single(progress, it)).collect(),
+        })
+        .collect();
     format!("{words}{count}: {}", slots.join(", "))
+}
+
+fn single(progress: &Progress, slot: &Slot) -> String {
+    format!("{}{} {}", old(progress, slot), name(slot.role, slot.worker_id), word(slot.state))
+}
+
+/// Slots of which all is the same.
+fn range(progress: &Progress, first: &Slot, last: &Slot) -> String {
+    let kind = match first.role {
+        Kind::Worker => "workers",
+        Kind::TaskWorker => "task workers",
+    };
+    let (old, state) = (old(progress, first), word(first.state));
+    format!("{old}{kind} {} to {} {state}", first.worker_id, last.worker_id)
+}
+
+fn old(progress: &Progress, slot: &Slot) -> &'static str {
+    if slot.generation == progress.generation { "" } else { "old " }
 }
 
 fn name(kind: Kind, worker_id: u32) -> String {
@@ -198,6 +225,17 @@ mod tests {
         assert_eq!(
             line(&progress("replacing", 1, 3, slots)),
             "replacing with generation 2, 1/3: old worker 0 draining, task worker 2 ready"
+        );
+    }
+
+    #[test]
+    fn many_slots_are_one_word() {
+        let mut slots: Vec<Slot> = (10..510).map(|id| slot(2, id, SlotState::Starting)).collect();
+        slots.extend((510..513).map(|id| slot(1, id, SlotState::Gone)));
+        assert_eq!(
+            line(&progress("replacing", 1, 503, slots)),
+            "replacing with generation 2, 1/503: task workers 10 to 509 starting, \
+             old task worker 510 gone, old task worker 511 gone, old task worker 512 gone"
         );
     }
 
