@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use crate::conn::{Conn, Stream};
 use crate::http::{self, HttpLimits, HttpService, Outcome};
-use crate::tcp::{self, ErasedTcp, Framing, LengthField, TcpHandler};
-use crate::websocket::{self, ErasedWebSocket, WebSocket};
+use crate::session::ErasedHandler;
+use crate::tcp::{self, Framing, LengthField, TcpHandler};
+use crate::websocket::{self, WebSocket};
 
 use super::callbacks::Boxed;
 
@@ -22,7 +23,7 @@ pub struct Http<S> {
 }
 
 /// A WebSocket handler and the name that routes know it by.
-type NamedWebSocket<S> = (String, Make<S, Arc<dyn ErasedWebSocket>>);
+type NamedWebSocket<S> = (String, Make<S, Arc<dyn ErasedHandler>>);
 /// Makes something from a worker's state.
 type Make<S, T> = Box<dyn Fn(&Arc<S>) -> T + Send + Sync>;
 
@@ -139,15 +140,14 @@ impl<S> Http<S> {
 /// # let _ = server;
 /// ```
 pub struct Tcp<S> {
-    framing: Framing,
-    make: Make<S, Arc<dyn ErasedTcp>>,
+    make: Make<S, Arc<dyn ErasedHandler>>,
 }
 
 impl<S> Tcp<S> {
     /// The handler gets line after line, without their ends.
     #[must_use]
     pub fn lines<H: TcpHandler>(make: impl Fn(&Arc<S>) -> H + Send + Sync + 'static) -> Self {
-        Self { framing: Framing::Lines, make: Box::new(move |state| tcp::erased(make(state))) }
+        Self::framed(Framing::Lines, make)
     }
 
     /// The handler gets messages that stand behind their length, without it; it answers with
@@ -157,14 +157,20 @@ impl<S> Tcp<S> {
         length: LengthField,
         make: impl Fn(&Arc<S>) -> H + Send + Sync + 'static,
     ) -> Self {
-        let framing = Framing::Packets(length);
-        Self { framing, make: Box::new(move |state| tcp::erased(make(state))) }
+        Self::framed(Framing::Packets(length), make)
     }
 
     /// The handler gets bytes as they come.
     #[must_use]
     pub fn bytes<H: TcpHandler>(make: impl Fn(&Arc<S>) -> H + Send + Sync + 'static) -> Self {
-        Self { framing: Framing::Bytes, make: Box::new(move |state| tcp::erased(make(state))) }
+        Self::framed(Framing::Bytes, make)
+    }
+
+    fn framed<H: TcpHandler>(
+        framing: Framing,
+        make: impl Fn(&Arc<S>) -> H + Send + Sync + 'static,
+    ) -> Self {
+        Self { make: Box::new(move |state| tcp::erased(make(state), framing)) }
     }
 }
 
@@ -211,7 +217,7 @@ impl<S> Listener<S> {
                 marks: http.marks.as_ref().map(|marks| Arc::new(marks(state))),
                 cancel_on_disconnect: http.cancel_on_disconnect,
             },
-            Kind::Tcp(tcp) => Serving::Tcp { framing: tcp.framing, handler: (tcp.make)(state) },
+            Kind::Tcp(tcp) => Serving::Tcp { handler: (tcp.make)(state) },
         }
     }
 }
@@ -233,7 +239,7 @@ impl Protocol {
 }
 
 /// WebSocket handlers by their names.
-pub(crate) type WebSockets = HashMap<String, Arc<dyn ErasedWebSocket>>;
+pub(crate) type WebSockets = HashMap<String, Arc<dyn ErasedHandler>>;
 
 /// A listener's handlers in one worker.
 #[derive(Clone)]
@@ -245,8 +251,7 @@ pub(crate) enum Serving {
         cancel_on_disconnect: bool,
     },
     Tcp {
-        framing: Framing,
-        handler: Arc<dyn ErasedTcp>,
+        handler: Arc<dyn ErasedHandler>,
     },
 }
 

@@ -17,6 +17,7 @@ use super::control::{Call, Orders};
 use super::finish;
 use super::form::{self, Form};
 use super::guard::guarded;
+use super::limits::StreamLimits;
 use super::link::{Framing, HIGH_WATER, Incoming, Link};
 use super::mailbox::{Mailbox, Push};
 use super::reason::CloseReason;
@@ -33,6 +34,8 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// What the handler gets to see: link and session together.
     type Connection: Send;
 
+    /// The framing of a connection that begins.
+    fn framing(&self, limits: &StreamLimits) -> Self::Framing;
     fn connection(link: Link<Self::Framing>, session: Self::Session) -> Self::Connection;
     fn link(conn: &mut Self::Connection) -> &mut Link<Self::Framing>;
     fn session(conn: &Self::Connection) -> &Self::Session;
@@ -59,14 +62,14 @@ pub(crate) trait Service: Send + Sync + 'static {
 }
 
 /// Serves one connection until it ends, is handed over, or is cut.
-pub(crate) async fn run<V: Service>(
+pub(super) async fn run<V: Service>(
     service: &V,
-    framing: V::Framing,
     start: Start<Box<dyn Transport>>,
 ) -> Outcome<Box<dyn Transport>> {
     let control = Arc::clone(&start.control);
     let shared = Arc::new(Shared::default());
     let peer = start.peer;
+    let framing = service.framing(&start.limits);
     let mut life = pin!(live(service, framing, start, Arc::clone(&shared)));
     // Orders are looked at here, around everything: a cut needs no help from whatever is being
     // awaited inside, a handler included.

@@ -8,6 +8,7 @@
 
 mod control;
 mod drive;
+mod erased;
 mod finish;
 mod form;
 mod guard;
@@ -22,6 +23,7 @@ pub(crate) mod testing;
 mod wire;
 
 pub use control::{Call, Control, Orders, Switch};
+pub use erased::{ErasedHandler, serve};
 pub use form::{LONGEST_SESSION, decode, encode};
 pub use limits::StreamLimits;
 pub use link::{Peer, SendError};
@@ -30,10 +32,9 @@ pub use reason::{CloseReason, Violation};
 pub use start::{Begin, OnDrain, Outcome, Parcel, Saved, Start};
 pub use wire::Transport;
 
-pub(crate) use drive::{Service, run};
+pub(crate) use drive::Service;
 pub(crate) use form::Form;
 pub(crate) use link::{Framing, Incoming, Link};
-pub(crate) use start::unbox;
 
 /// An error of the application, of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

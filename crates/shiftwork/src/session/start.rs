@@ -162,7 +162,7 @@ pub enum Outcome<S> {
 }
 
 /// From the erased stream back to the type it was made of.
-pub(crate) fn unbox<S: Transport>(outcome: Outcome<Box<dyn Transport>>) -> Outcome<S> {
+pub(super) fn unbox<S: Transport>(outcome: Outcome<Box<dyn Transport>>) -> Outcome<S> {
     let parcel = match outcome {
         Outcome::Closed(reason) => return Outcome::Closed(reason),
         Outcome::HandOver(parcel) => parcel,

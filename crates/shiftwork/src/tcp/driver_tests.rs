@@ -101,7 +101,7 @@ impl Test {
         start.on_drain = OnDrain::Serve;
         change(&mut start);
         let probe = Probe::default();
-        let served = tokio::spawn(serve(erased(probe.clone()), framing, start));
+        let served = tokio::spawn(serve(erased(probe.clone(), framing), start));
         Test { probe, switch, client, served }
     }
 
@@ -191,7 +191,7 @@ async fn the_last_words_arrive_although_the_client_goes_on_sending() {
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, from) = listener.accept().await.unwrap();
     let start = Start::new(server, Peer::Tcp(from), Arc::new(Switch::default()));
-    let served = tokio::spawn(serve(erased(Probe::default()), Framing::Lines, start));
+    let served = tokio::spawn(serve(erased(Probe::default(), Framing::Lines), start));
     let more = "more\n".repeat(10_000);
     client.write_all(format!("bye\n{more}").as_bytes()).await.unwrap();
     assert_eq!(read_all(&mut client).await, b"good bye\n");
@@ -209,7 +209,7 @@ async fn a_greeting_comes_first() {
     let (mut client, server) = duplex(1024);
     let start = Start::new(server, PEER, Arc::new(Switch::default()));
     let probe = Probe { greets: true, ..Probe::default() };
-    tokio::spawn(serve(erased(probe), Framing::Lines, start));
+    tokio::spawn(serve(erased(probe, Framing::Lines), start));
     assert_eq!(read_bytes(&mut client, 8).await, b"welcome\n");
 }
 
@@ -316,7 +316,7 @@ async fn a_connection_goes_on_elsewhere_from_any_byte() {
         start.unread = parcel.unread;
         start.begin = Begin::Adopt(parcel.saved);
         let probe = Probe::default();
-        let served = tokio::spawn(serve(erased(probe.clone()), Framing::Lines, start));
+        let served = tokio::spawn(serve(erased(probe.clone(), Framing::Lines), start));
         let mut test = Test { probe, switch, client: test.client, served };
         test.send(&lines[cut..]).await;
         test.expect("one\r\n2\r\n").await;

@@ -1,7 +1,6 @@
 //! What an application implements, and how a worker drives it without knowing its types.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::connection::{Connection, TcpFraming};
 use super::framing::Framing;
-use crate::session::{self, BoxError, CloseReason, Form, Link, Outcome, Service, Start, Transport};
+use crate::session::{BoxError, CloseReason, ErasedHandler, Form, Link, Service, StreamLimits};
 
 /// An application's handler for raw streams. One value serves all connections of its worker.
 ///
@@ -91,44 +90,14 @@ pub trait TcpHandler: Send + Sync + 'static {
     }
 }
 
-/// The future of [`ErasedTcp::serve_erased`].
-type Serving = Pin<Box<dyn Future<Output = Outcome<Box<dyn Transport>>> + Send>>;
-
-/// A [`TcpHandler`] of any type. Made by [`erased`]; run by [`serve`].
-pub trait ErasedTcp: Send + Sync + 'static {
-    /// Serves one connection. Use [`serve`], which gives back a stream of the type that it got.
-    #[doc(hidden)]
-    fn serve_erased(self: Arc<Self>, framing: Framing, start: Start<Box<dyn Transport>>)
-    -> Serving;
+/// Makes a handler whose type the worker need not know, for streams that are cut into messages so.
+pub fn erased(handler: impl TcpHandler, framing: Framing) -> Arc<dyn ErasedHandler> {
+    Arc::new(Served { handler, framing })
 }
 
-/// Makes a handler whose type the worker need not know.
-pub fn erased(handler: impl TcpHandler) -> Arc<dyn ErasedTcp> {
-    Arc::new(Served(handler))
-}
-
-/// Serves one connection until it ends, is cut, or is to be handed over.
-pub async fn serve<S: Transport>(
-    handler: Arc<dyn ErasedTcp>,
+struct Served<H> {
+    handler: H,
     framing: Framing,
-    start: Start<S>,
-) -> Outcome<S> {
-    session::unbox(handler.serve_erased(framing, start.boxed()).await)
-}
-
-struct Served<H>(H);
-
-impl<H: TcpHandler> ErasedTcp for Served<H> {
-    fn serve_erased(
-        self: Arc<Self>,
-        framing: Framing,
-        start: Start<Box<dyn Transport>>,
-    ) -> Serving {
-        Box::pin(async move {
-            let framing = TcpFraming::new(framing, &start.limits);
-            session::run(&*self, framing, start).await
-        })
-    }
 }
 
 impl<H: TcpHandler> Service for Served<H> {
@@ -136,6 +105,10 @@ impl<H: TcpHandler> Service for Served<H> {
     type Session = H::Session;
     type Form = Self;
     type Connection = Connection<H::Session>;
+
+    fn framing(&self, limits: &StreamLimits) -> TcpFraming {
+        TcpFraming::new(self.framing, limits)
+    }
 
     fn connection(link: Link<TcpFraming>, session: H::Session) -> Self::Connection {
         Connection { session, link }
@@ -155,15 +128,15 @@ impl<H: TcpHandler> Service for Served<H> {
 
     // The calls stand inside the futures, so that a panic before the first await is caught as well.
     async fn open(&self, conn: &mut Self::Connection) -> Result<(), BoxError> {
-        self.0.connect(conn).await
+        self.handler.connect(conn).await
     }
 
     async fn resume(&self, conn: &mut Self::Connection) -> Result<(), BoxError> {
-        self.0.resume(conn).await
+        self.handler.resume(conn).await
     }
 
     async fn message(&self, conn: &mut Self::Connection, data: Bytes) -> Result<(), BoxError> {
-        self.0.receive(conn, data).await
+        self.handler.receive(conn, data).await
     }
 
     async fn close(
@@ -171,7 +144,7 @@ impl<H: TcpHandler> Service for Served<H> {
         conn: &mut Self::Connection,
         reason: CloseReason,
     ) -> Result<(), BoxError> {
-        self.0.close(conn, reason).await;
+        self.handler.close(conn, reason).await;
         Ok(())
     }
 }

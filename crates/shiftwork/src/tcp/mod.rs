@@ -20,17 +20,17 @@
 //!         Ok(())
 //!     }
 //! }
-//! # let _ = shiftwork::tcp::erased(Till);
+//! # let _ = shiftwork::tcp::erased(Till, shiftwork::tcp::Framing::Lines);
 //! ```
 
 mod connection;
 mod framing;
 mod handler;
 
-pub use crate::session::{CloseReason, Sender};
+pub use crate::session::{CloseReason, Sender, serve};
 pub use connection::Connection;
 pub use framing::{Framing, LengthField, Lines, LinesError};
-pub use handler::{ErasedTcp, TcpHandler, erased, serve};
+pub use handler::{TcpHandler, erased};
 
 #[cfg(test)]
 mod driver_tests;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::codec_tests::frame;
 use super::driver_tests::{Probe, Test, closed};
-use super::{CloseReason, Connection, ErasedWebSocket, Message, WebSocket, erased, serve};
+use super::{CloseReason, Connection, Message, WebSocket, erased, serve};
 use crate::session::testing::{PEER, read_all, read_bytes, soon};
 use crate::session::{Begin, BoxError, OnDrain, Outcome, SendError, Sender, Start, Switch};
 
@@ -272,7 +272,7 @@ async fn the_idle_clock_goes_on_elsewhere() {
 async fn a_waiting_connection_is_small() {
     let (_client, server) = duplex(64);
     let start = Start::new(server, PEER, Arc::new(Switch::default()));
-    let handler: Arc<dyn ErasedWebSocket> = erased(Probe::default());
+    let handler: Arc<dyn crate::session::ErasedHandler> = erased(Probe::default());
     let size = size_of_val(&*handler.serve_erased(start.boxed()));
     // It holds no buffer beside this one allocation (see `Wire`).
     assert!(size < 4 * 1024, "{size} bytes");

@@ -1,7 +1,6 @@
 //! What an application implements, and how a worker drives it without knowing its types.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -10,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::connection::{Connection, WebSocketFraming};
 use super::message::Message;
 use crate::session::{
-    self, BoxError, CloseReason, Form, Framing, Link, Outcome, Service, Start, Transport,
+    BoxError, CloseReason, ErasedHandler, Form, Framing, Link, Service, StreamLimits,
 };
 
 /// An application's WebSocket handler. One value serves all connections of its worker.
@@ -91,43 +90,22 @@ pub trait WebSocket: Send + Sync + 'static {
     }
 }
 
-/// The future of [`ErasedWebSocket::serve_erased`].
-type Serving = Pin<Box<dyn Future<Output = Outcome<Box<dyn Transport>>> + Send>>;
-
-/// A [`WebSocket`] of any type. Made by [`erased`]; run by [`serve`].
-pub trait ErasedWebSocket: Send + Sync + 'static {
-    /// Serves one connection. Use [`serve`], which gives back a stream of the type that it got.
-    #[doc(hidden)]
-    fn serve_erased(self: Arc<Self>, start: Start<Box<dyn Transport>>) -> Serving;
-}
-
 /// Makes a handler that can stand in a map beside others.
-pub fn erased(handler: impl WebSocket) -> Arc<dyn ErasedWebSocket> {
+pub fn erased(handler: impl WebSocket) -> Arc<dyn ErasedHandler> {
     Arc::new(Served(handler))
 }
 
-/// Serves one upgraded connection until it ends, is cut, or is to be handed over. The response with
-/// status 101 has been sent before; `start.unread` is what came after the request.
-pub async fn serve<S: Transport>(handler: Arc<dyn ErasedWebSocket>, start: Start<S>) -> Outcome<S> {
-    session::unbox(handler.serve_erased(start.boxed()).await)
-}
-
 struct Served<H>(H);
-
-impl<H: WebSocket> ErasedWebSocket for Served<H> {
-    fn serve_erased(self: Arc<Self>, start: Start<Box<dyn Transport>>) -> Serving {
-        Box::pin(async move {
-            let framing = WebSocketFraming::new(&start.limits);
-            session::run(&*self, framing, start).await
-        })
-    }
-}
 
 impl<H: WebSocket> Service for Served<H> {
     type Framing = WebSocketFraming;
     type Session = H::Session;
     type Form = Self;
     type Connection = Connection<H::Session>;
+
+    fn framing(&self, limits: &StreamLimits) -> WebSocketFraming {
+        WebSocketFraming::new(limits)
+    }
 
     fn connection(link: Link<WebSocketFraming>, session: H::Session) -> Self::Connection {
         Connection { session, link }

@@ -34,10 +34,10 @@ mod message;
 mod partial;
 mod upgrade;
 
-pub use crate::session::{CloseReason, Sender};
+pub use crate::session::{CloseReason, Sender, serve};
 pub use codec::{Decoded, Decoder, decode};
 pub use connection::Connection;
-pub use handler::{ErasedWebSocket, WebSocket, erased, serve};
+pub use handler::{WebSocket, erased};
 pub use message::{Message, Text, code};
 pub use partial::Partial;
 pub use upgrade::{Body, UpgradeTo, upgrade, upgrade_with};

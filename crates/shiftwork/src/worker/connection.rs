@@ -14,7 +14,6 @@ use crate::hand_over::{Passport, Sender, Traveller};
 use crate::http::{HttpLimits, Outcome};
 use crate::server::{Serving, WebSockets};
 use crate::session::{self, Begin, BoxError, CloseReason, OnDrain, Saved, Start, StreamLimits};
-use crate::tcp;
 use crate::websocket;
 
 /// In the place of an address that nobody can ask for any more.
@@ -128,9 +127,9 @@ impl Service {
                     }
                 }
             }
-            (Serving::Tcp { framing, handler }, Protocol::Tcp) => {
+            (Serving::Tcp { handler }, Protocol::Tcp) => {
                 let (start, passport) = self.adopted(stream, passport, peer, conn);
-                let outcome = tcp::serve(handler, framing, start).await;
+                let outcome = session::serve(handler, start).await;
                 self.after(outcome, passport);
             }
             (Serving::Http { .. }, Protocol::Tcp) | (Serving::Tcp { .. }, Protocol::Http1) => {
@@ -156,7 +155,7 @@ impl Service {
             tracing::error!("listener {listener:?} has no websocket handler {name:?}");
             websocket::erased(Nobody)
         });
-        let outcome = websocket::serve(handler, start).await;
+        let outcome = session::serve(handler, start).await;
         self.after(outcome, passport);
     }
 

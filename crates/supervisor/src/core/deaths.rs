@@ -53,7 +53,7 @@ impl Core {
                 it.kind == Kind::TaskWorker && it.queue == child.queue && it.is_staying()
             });
             if child.kind == Kind::TaskWorker && tasks_wait && !taken {
-                self.respawn_now_on(child.generation, child.queue, child.kind, child.worker_id);
+                self.respawn_now(child.generation, child.queue, child.kind, child.worker_id);
             }
         }
     }
@@ -148,22 +148,5 @@ impl Core {
     /// Whether workers live that put tasks into this generation's queue.
     pub(super) fn has_senders(&self, queue: Generation) -> bool {
         self.children.values().any(|it| it.kind == Kind::Worker && it.generation == queue)
-    }
-
-    fn respawn_now_on(
-        &mut self,
-        generation: Generation,
-        queue: Generation,
-        kind: Kind,
-        worker_id: u32,
-    ) {
-        self.respawns.push(Respawn {
-            due: self.now,
-            generation,
-            queue,
-            kind,
-            worker_id,
-            purpose: Purpose::Respawn,
-        });
     }
 }

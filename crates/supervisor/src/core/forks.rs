@@ -60,6 +60,18 @@ impl Core {
         self.out.push(Action::Fork { child: id, generation, kind, worker_id, queue });
     }
 
+    /// Has a place taken again at once, as soon as there is a template for it.
+    pub(super) fn respawn_now(
+        &mut self,
+        generation: Generation,
+        queue: Generation,
+        kind: Kind,
+        worker_id: u32,
+    ) {
+        let (due, purpose) = (self.now, Purpose::Respawn);
+        self.respawns.push(Respawn { due, generation, queue, kind, worker_id, purpose });
+    }
+
     /// When a respawn can go ahead; None while it has to wait for its template.
     pub(super) fn respawn_due(&self, respawn: &Respawn) -> Option<Millis> {
         match self.generations.get(&respawn.generation).map(|it| it.template) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::template::Kind;
 
 use super::action::Action;
-use super::child::{Child, Purpose};
+use super::child::Child;
 use super::event::{Generation, Millis, Scope, Ticket, Until};
 use super::forks::Respawn;
 use super::outcome::{ASKED_BACK, Verdict};
@@ -101,7 +101,7 @@ impl Core {
         if !bound {
             return;
         }
-        let (mut serving, mut missing) = (0, Vec::new());
+        let mut serving = 0;
         let places = self.places_of(to);
         let total = places.len() as u32;
         for (kind, generation, queue, worker_id) in places {
@@ -117,17 +117,9 @@ impl Core {
             match self.children.values().find(stands) {
                 Some(child) => serving += u32::from(child.is_serving()),
                 None if self.respawns.iter().any(waits) => {}
-                None => missing.push(Respawn {
-                    due: self.now,
-                    generation,
-                    queue,
-                    kind,
-                    worker_id,
-                    purpose: Purpose::Respawn,
-                }),
+                None => self.respawn_now(generation, queue, kind, worker_id),
             }
         }
-        self.respawns.extend(missing);
         if serving > reported {
             if let Phase::RollingBack(back) = &mut self.phase {
                 back.reported = serving;

@@ -83,17 +83,14 @@ impl Vault {
             return Err(format!("listeners {one} and {other} have the same address"));
         }
         for spec in specs {
-            let bound = self
-                .hold(generation, spec, slots)
-                .and_then(|()| self.duplicates(spec, slots).map_err(|it| it.to_string()));
-            match bound {
+            match self.bind_one(generation, spec, slots) {
                 Ok(duplicates) => handed.extend(duplicates),
                 Err(reason) => {
                     // One that holds some already goes on with those.
                     if !known {
                         self.forget(generation);
                     }
-                    return Err(format!("listener {}: {reason}", spec.name));
+                    return Err(reason);
                 }
             }
         }
@@ -114,10 +111,7 @@ impl Vault {
         let mut handed = Vec::new();
         let mut reasons = Vec::new();
         for spec in specs {
-            let bound = self
-                .hold(generation, spec, slots)
-                .and_then(|()| self.duplicates(spec, slots).map_err(|it| it.to_string()));
-            match bound {
+            match self.bind_one(generation, spec, slots) {
                 Ok(duplicates) => {
                     handed.extend(duplicates);
                     // Its workers accept before anything is committed.
@@ -127,7 +121,6 @@ impl Vault {
                     }
                 }
                 Err(reason) => {
-                    let reason = format!("listener {}: {reason}", spec.name);
                     tracing::error!("generation {generation} comes back without {reason}");
                     reasons.push(reason);
                 }
@@ -137,6 +130,18 @@ impl Vault {
             return Err(reasons.join("; "));
         }
         Ok(handed)
+    }
+
+    /// Binds one address if it is new, and gives duplicates of its sockets; or a sentence that names it.
+    fn bind_one(
+        &mut self,
+        generation: Generation,
+        spec: &ListenerSpec,
+        slots: u32,
+    ) -> Result<Vec<Handed>, String> {
+        self.hold(generation, spec, slots)
+            .and_then(|()| self.duplicates(spec, slots).map_err(|it| it.to_string()))
+            .map_err(|reason| format!("listener {}: {reason}", spec.name))
     }
 
     fn hold(
