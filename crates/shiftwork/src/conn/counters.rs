@@ -7,7 +7,7 @@ use http::StatusCode;
 use shiftwork_sys::clock::Anchor;
 use shiftwork_sys::slab::{Row, Slab};
 
-use super::entry::Work;
+use super::work::Work;
 
 /// Counters of one worker: they lie where other processes see them, so that they are true even while
 /// a handler blocks the worker.

@@ -11,11 +11,13 @@ mod orders;
 pub mod panics;
 mod registry;
 mod stream;
+mod work;
 
 pub use counters::{Counters, Totals};
-pub use entry::{Conn, Cut, Phase, Protocol, Work};
+pub use entry::{Conn, Phase, Protocol};
 pub use orders::Orders;
 pub use registry::{Drain, Registry, SweepLimits};
 pub use stream::Stream;
+pub use work::{Cut, Work};
 
 pub use crate::session::Peer;

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::counters::{Counters, Totals};
-use super::entry::{Conn, Cut, Phase, Protocol, Seen, lock, phase_of};
+use super::entry::{Conn, Phase, Protocol, Seen, lock, phase_of};
 use super::orders::Orders;
+use super::work::Cut;
 use crate::session::Peer;
 
 /// What becomes of the connections of a draining worker.

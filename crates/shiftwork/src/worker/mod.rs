@@ -9,6 +9,7 @@ mod background;
 mod connection;
 mod doors;
 mod drain;
+mod gifts;
 mod health;
 mod life;
 mod line;

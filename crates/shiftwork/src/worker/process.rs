@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use shiftwork_supervisor::identity;
 use shiftwork_supervisor::protocol::template::Kind;
-use shiftwork_supervisor::protocol::wire;
 use shiftwork_supervisor::protocol::worker::{Begin, FromWorker, Resource, ToWorker};
 use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
@@ -22,14 +21,13 @@ use crate::server::{AnyApp, Server, Serving};
 use crate::session::StreamLimits;
 use crate::settings::Settings;
 
-use super::accept::Door;
 use super::affinity;
 use super::asks::Asks;
 use super::background::Background;
+use super::gifts::{self, Gifts};
 use super::life::{DrainOrder, Life, Step};
 use super::line::ControlLine;
 use super::row::OwnRow;
-use super::tasks::TaskSockets;
 use super::voice::Voice;
 use super::{Inner, Worker};
 
@@ -43,17 +41,6 @@ pub(crate) struct Birth<P: 'static, S: 'static> {
     pub(crate) control: OwnedFd,
 }
 
-/// What the manager has given.
-#[derive(Default)]
-pub(super) struct Gifts {
-    pub(super) slab: Option<OwnedFd>,
-    pub(super) log: Option<OwnedFd>,
-    pub(super) hand_over_send: Option<Channel>,
-    pub(super) hand_over_receive: Option<Channel>,
-    pub(super) tasks: TaskSockets,
-    pub(super) doors: Vec<Door>,
-}
-
 /// Runs a worker or task worker in this process; gives its exit status.
 pub(crate) fn run<P, S>(birth: Birth<P, S>) -> i32
 where
@@ -62,7 +49,7 @@ where
 {
     let Birth { server, settings, release, app, preloaded, control } = birth;
     let control = Channel::from_fd(control);
-    let Ok((gifts, begin)) = receive_gifts(&control) else {
+    let Ok((gifts, begin)) = gifts::receive(&control) else {
         // The manager has gone, or does not want this process any more.
         return 1;
     };
@@ -107,51 +94,6 @@ fn build_runtime(threads: u32) -> io::Result<Runtime> {
         Builder::new_current_thread()
     };
     builder.enable_all().thread_name("shiftwork").build()
-}
-
-/// Everything that the manager gives comes before `Begin`.
-fn receive_gifts(control: &Channel) -> io::Result<(Gifts, Begin)> {
-    control.set_blocking(true)?;
-    let mut gifts = Gifts::default();
-    loop {
-        let (bytes, mut received) = control.receive(wire::MAX_PACKET)?;
-        if bytes.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match wire::decode(&bytes) {
-            Ok(ToWorker::Give(resource)) => {
-                if let Some(fd) = received.fds.pop() {
-                    gifts.take(resource, fd);
-                }
-            }
-            Ok(ToWorker::Begin(begin)) => return Ok((gifts, begin)),
-            Ok(_) => {}
-            // Of a newer manager, which cannot count on what this release does not know.
-            Err(error) => tracing::warn!("a message was dropped: {error}"),
-        }
-    }
-}
-
-impl Gifts {
-    fn take(&mut self, resource: Resource, fd: OwnedFd) {
-        match resource {
-            Resource::Slab => self.slab = Some(fd),
-            Resource::Log => self.log = Some(fd),
-            Resource::HandOverSend => self.hand_over_send = Some(Channel::from_fd(fd)),
-            Resource::HandOverReceive => self.hand_over_receive = Some(Channel::from_fd(fd)),
-            Resource::TaskSend => self.tasks.send = Some(Channel::from_fd(fd)),
-            Resource::TaskReceive => self.tasks.receive = Some(Channel::from_fd(fd)),
-            Resource::ReplyReceive { index } => {
-                self.tasks.reply = Some((index, Channel::from_fd(fd)));
-            }
-            Resource::ReplySend { index } => {
-                self.tasks.replies.push((index, Channel::from_fd(fd)));
-            }
-            Resource::Listener { name, address, backlog, slot } => {
-                self.doors.push(Door { name: name.into(), address, backlog, slot, socket: fd });
-            }
-        }
-    }
 }
 
 /// A process with its runtime.

@@ -9,6 +9,7 @@ pub(crate) mod kept;
 pub(crate) mod load;
 pub(crate) mod processes;
 pub(crate) mod shop;
+pub(crate) mod site;
 pub(crate) mod talk;
 pub(crate) mod told;
 pub(crate) mod wait;
