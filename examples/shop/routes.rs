@@ -40,7 +40,7 @@ pub(crate) fn all(shop: &Arc<Shop>) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(shop.clone(), count_and_mark))
         // Not counted: the server asks, too.
-        .route("/health", get(health))
+        .route("/health", get(health).layer(middleware::from_fn_with_state(shop.clone(), mark)))
         .with_state(shop.clone())
 }
 
@@ -50,6 +50,13 @@ async fn count_and_mark(State(shop): State<Arc<Shop>>, request: Request, next: N
         Ok(()) => next.run(request).await,
         Err(fault) => refuse(StatusCode::INTERNAL_SERVER_ERROR, fault).await,
     };
+    shop.mark(response.headers_mut());
+    response
+}
+
+/// Puts on the response who answered.
+async fn mark(State(shop): State<Arc<Shop>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
     shop.mark(response.headers_mut());
     response
 }

@@ -14,6 +14,10 @@ pub enum Interest {
     Read,
     /// And room to write.
     ReadWrite,
+    /// Room to write, and the end of both directions.
+    Write,
+    /// The end of both directions alone.
+    End,
 }
 
 impl Interest {
@@ -61,6 +65,9 @@ impl<'fd, T> Poller<'fd, T> {
         let flags = match interest {
             Interest::Read => PollFlags::IN,
             Interest::ReadWrite => PollFlags::IN | PollFlags::OUT,
+            Interest::Write => PollFlags::OUT,
+            // Told without being asked for.
+            Interest::End => PollFlags::empty(),
         };
         self.tokens.push(token);
         self.fds.push(PollFd::from_borrowed_fd(fd, flags));
@@ -94,6 +101,14 @@ impl<'fd, T> Poller<'fd, T> {
         });
         Ok(ready.collect())
     }
+}
+
+/// Whether the other side has closed both directions, or is gone.
+#[must_use]
+pub fn has_hung_up(fd: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok_and(|_| !fds[0].revents().is_empty())
 }
 
 /// Whether there is something to read right now.

@@ -115,9 +115,6 @@ pub(super) struct Running<P: 'static, S: 'static> {
     log: Option<OwnedFd>,
 }
 
-/// How long a process may go on that nobody can give orders to any more.
-const ABANDONED: Duration = Duration::from_secs(30);
-
 impl<P, S> Running<P, S>
 where
     P: Send + Sync + 'static,
@@ -307,9 +304,9 @@ where
 
     /// Master and manager are gone.
     pub(super) fn abandoned(&mut self) {
-        tracing::warn!("the manager is gone: draining");
+        tracing::warn!("master and manager are gone: draining");
         let guard = self.settings.server.guard_time;
-        let max_wait = self.settings.server.max_wait_time.min(ABANDONED);
+        let max_wait = self.settings.server.max_wait_time;
         let _ = self.life.drain(DrainOrder::abandoned(max_wait, guard));
         self.worker.inner().asks.close();
     }

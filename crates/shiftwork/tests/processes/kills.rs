@@ -234,6 +234,28 @@ fn the_next_start_takes_over_while_the_old_workers_drain() {
     shop.site.assert_nothing_left();
 }
 
+/// A worker whose thread is blocked cannot close what it listens at.
+#[test]
+fn the_port_is_free_although_a_worker_does_not_turn() {
+    let mut site = Site::new().with("server.worker_num", 1).with("server.max_wait_time", "2s");
+    site.put("server.guard_time", "1s");
+    let mut shop = site.start();
+    shop.put("listen.web.address", shop.web().to_string());
+    shop.put("listen.till.address", shop.till().to_string());
+    let _blocked = shop.block(60_000);
+    let old = shop.site.processes();
+    shop.signal(signal::KILL);
+    let (web, till) = (shop.web(), shop.till());
+    within(Duration::from_secs(1), "the ports are free", || {
+        (free(web) && free(till)).then_some(())
+    });
+    shop.wait();
+    shop.site.run(&["start", "-d"]).expect(0);
+    assert_eq!(shop.get("/hello").unwrap().status, 200);
+    old.into_iter().for_each(wait_gone);
+    shop.site.run(&["stop"]).expect(0);
+}
+
 #[test]
 fn master_and_manager_at_once_leave_nothing() {
     let mut shop = Shop::start();

@@ -157,6 +157,11 @@ fn too_little_traffic_has_a_policy_and_what_the_canary_has_comes_back() {
     shop.put("server.canary_time", "200ms");
     let reloaded = shop.reload();
     assert_eq!(client.get("/hello").unwrap().generation(), reloaded.generation);
+    // Not as one that was found good.
+    let unproven = reloaded.reason.unwrap_or_default();
+    assert!(unproven.starts_with("unproven: the canary served "), "{unproven}");
+    assert!(reloaded.warnings.contains(&unproven), "{:?}", reloaded.warnings);
+    assert!(shop.site.run(&["history"]).expect(0).stdout.contains(&unproven));
     shop.stop();
 }
 

@@ -79,6 +79,7 @@ fn assert_marked(response: &Response) {
 #[test]
 fn hello_tells_who_answers() {
     let shop = Shop::start();
+    assert_marked(&shop.get("/health").unwrap());
     let response = shop.get("/hello").unwrap();
     let mark = |name| response.header(name).unwrap();
     assert_eq!(

@@ -1,5 +1,8 @@
 //! The status: its fixed shape, its figures, and the tree for people.
 
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -145,5 +148,26 @@ fn every_living_generation_has_its_release() {
     let (before, after) = (&status.releases[1], after.releases.last().unwrap());
     assert_eq!((after.generation, after.digest.as_ref()), (2, Some(&second)));
     assert_eq!(after.started_ms, before.started_ms);
+    shop.stop();
+}
+
+/// As `socat` and `nc -N` ask: they write, shut down their side, and read.
+#[test]
+fn whoever_asks_and_says_no_more_is_answered_and_whoever_hangs_up_is_heard() {
+    let shop = Shop::start();
+    let control = shop.site.path("run/shop.sock");
+    let mut asker = UnixStream::connect(&control).unwrap();
+    asker.write_all(b"{\"verb\":\"status\"}\n").unwrap();
+    asker.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    asker.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\"generation\":1"), "{answer}");
+
+    let mut hasty = UnixStream::connect(&control).unwrap();
+    hasty.write_all(b"{\"verb\":\"reload\"}\n").unwrap();
+    drop(hasty);
+    shop.until("what was asked is done", |status| status.generation == 2);
+    let silent = UnixStream::connect(&control).unwrap();
+    drop(silent);
     shop.stop();
 }

@@ -56,6 +56,8 @@ pub enum Judgement {
     Open,
     /// The others may follow. With what was seen, for the log.
     Good(String),
+    /// They may, although nobody can say. With why not.
+    Unjudged(String),
     /// They may not. With the reason.
     Bad(String),
 }
@@ -129,7 +131,7 @@ fn too_few(canary: &Sample, limits: &Limits) -> Judgement {
         limits.requests
     );
     match limits.inconclusive {
-        Inconclusive::Commit => Judgement::Good(text),
+        Inconclusive::Commit => Judgement::Unjudged(text),
         Inconclusive::RollBack => {
             Judgement::Bad(format!("{text} (canary_inconclusive = \"roll_back\")"))
         }
@@ -166,6 +168,7 @@ mod tests {
         match judgement {
             Judgement::Open => "open",
             Judgement::Good(_) => "good",
+            Judgement::Unjudged(_) => "unjudged",
             Judgement::Bad(_) => "bad",
         }
     }
@@ -228,7 +231,7 @@ mod tests {
         let old = served(1_000, 0, 100);
         assert_eq!(name(&judge(&few, &old, &limits(), OVER)), "bad");
         let commit = Limits { inconclusive: Inconclusive::Commit, ..limits() };
-        assert_eq!(name(&judge(&few, &old, &commit, OVER)), "good");
+        assert_eq!(name(&judge(&few, &old, &commit, OVER)), "unjudged");
         // Without a time of its own it is judged when it has served enough.
         assert_eq!(name(&judge(&few, &old, &at_once(20), 9_999)), "open");
         assert_eq!(name(&judge(&served(20, 0, 100), &old, &at_once(20), 10)), "good");

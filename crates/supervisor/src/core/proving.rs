@@ -265,6 +265,13 @@ impl Core {
                 self.log(seen);
                 self.proved();
             }
+            Judgement::Unjudged(why) => {
+                self.log(format!("the canary is not judged: {why}"));
+                if let Phase::Proving(proving) = &mut self.phase {
+                    proving.run.unjudged = why;
+                }
+                self.proved();
+            }
         }
     }
 

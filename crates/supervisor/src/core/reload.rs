@@ -133,6 +133,9 @@ pub(super) struct Run {
     /// Whether manager and master have become the new program before it.
     #[serde(default)]
     pub(super) upgraded: bool,
+    /// Why its canary was not judged, if it was not.
+    #[serde(default)]
+    pub(super) unjudged: String,
 }
 
 impl Run {
@@ -157,6 +160,7 @@ impl Run {
             failure: String::new(),
             asked_back: request.leaves.is_some(),
             upgraded: request.upgraded,
+            unjudged: String::new(),
         }
     }
 
@@ -317,6 +321,10 @@ impl Core {
         }
         if verdict == Verdict::Committed {
             outcome.warnings = self.changes_that_wait(run.generation);
+            if !run.unjudged.is_empty() {
+                outcome.reason = format!("unproven: {}", run.unjudged);
+                outcome.warnings.push(outcome.reason.clone());
+            }
             outcome.task_generation = (run.scope == Scope::Tasks).then_some(run.generation);
         } else if run.upgraded {
             outcome.warnings.push("manager and master are the new program all the same".into());

@@ -66,8 +66,7 @@ impl Manager {
                 Heard::Nothing => return,
                 Heard::End => {
                     tracing::error!("the master is gone: draining everything, then leaving");
-                    self.listeners.clear();
-                    self.leave_listeners();
+                    self.part_with_listeners();
                     self.take(Event::MasterGone);
                     self.watch_orphans();
                     // Its end of the line stays readable for ever; nothing more comes from it.
@@ -85,9 +84,10 @@ impl Manager {
 
     /// If somebody keeps the listening sockets for the next server, workers are to leave them as they
     /// are, and not to empty them: as if nobody were there any more to give them orders.
-    fn leave_listeners(&mut self) {
+    fn part_with_listeners(&mut self) {
+        let listeners = std::mem::take(&mut self.listeners);
         if std::env::var_os(crate::KEPT_LISTENERS).is_none() {
-            return;
+            return self.parting.begin(listeners);
         }
         let workers: Vec<ChildId> = self
             .core

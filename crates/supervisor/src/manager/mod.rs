@@ -9,6 +9,7 @@ mod inspect;
 mod metrics;
 mod orphans;
 mod output;
+mod parting;
 mod process;
 pub mod release;
 mod resources;
@@ -46,6 +47,7 @@ use crate::protocol::template::Snapshot;
 use crate::protocol::worker::ToWorker;
 
 use output::Tails;
+use parting::Parting;
 use process::Processes;
 use release::{Origin, Release};
 use resources::{BoundListener, Queue};
@@ -101,6 +103,7 @@ pub struct Manager {
     /// The settings in force: what the next release starts from.
     snapshot: Snapshot,
     listeners: BTreeMap<Generation, Vec<BoundListener>>,
+    parting: Parting,
     queues: BTreeMap<Generation, Queue>,
     hand_over: (Channel, Channel),
     /// The generation whose template was executed last, whose output explains a failure.
@@ -182,6 +185,7 @@ pub fn run(setup: Setup) -> io::Result<i32> {
         for source in manager.wait()? {
             manager.read(source);
         }
+        manager.parting.pass();
         manager.events.push_back(Event::Tick);
     }
 }
@@ -232,6 +236,7 @@ impl Manager {
             releases: BTreeMap::new(),
             snapshot: setup.snapshot,
             listeners: BTreeMap::new(),
+            parting: Parting::default(),
             queues: BTreeMap::new(),
             hand_over,
             latest: 0,
@@ -277,6 +282,7 @@ impl Manager {
         loop {
             let due = self.core.next_deadline();
             let left = due.map(|due| Duration::from_millis(due.saturating_sub(monotonic_ms())));
+            let left = left.into_iter().chain(self.parting.due()).min();
             let digesting = self.is_digesting();
             let sources = self.poll(if digesting { Some(Duration::ZERO) } else { left })?;
             let busy = !sources.is_empty() || left.is_some_and(|it| it.is_zero());

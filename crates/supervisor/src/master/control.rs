@@ -8,6 +8,7 @@ use std::path::Path;
 
 use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::peer;
+use shiftwork_sys::wait::{Interest, has_hung_up};
 
 use crate::control::{Request, Response};
 use crate::core::event::{Millis, Ticket};
@@ -36,6 +37,9 @@ struct Client {
     since: Millis,
     asked: bool,
     last: bool,
+    /// It says nothing more; it may still listen, as those do that write a request and shut down
+    /// their side.
+    ended: bool,
 }
 
 /// The listening socket and those who ask.
@@ -103,6 +107,8 @@ impl Control {
                 since: client.since,
                 asked: client.asked,
                 last: client.last,
+                // Seen again at the next look.
+                ended: false,
             };
             clients.insert(ticket, client);
         }
@@ -121,11 +127,17 @@ impl Control {
         self.door.as_ref().filter(|_| open).map(AsFd::as_fd)
     }
 
-    /// The clients to wait on, and whether something waits to be written to each.
-    pub fn clients(&self) -> impl Iterator<Item = (Ticket, BorrowedFd<'_>, bool)> {
-        self.clients
-            .iter()
-            .map(|(ticket, client)| (*ticket, client.stream.as_fd(), !client.write.is_empty()))
+    /// The clients to wait on, and for what.
+    pub fn clients(&self) -> impl Iterator<Item = (Ticket, BorrowedFd<'_>, Interest)> {
+        self.clients.iter().map(|(ticket, client)| {
+            let interest = match (client.ended, client.write.is_empty()) {
+                (false, true) => Interest::READ,
+                (false, false) => Interest::READ_WRITE,
+                (true, true) => Interest::End,
+                (true, false) => Interest::Write,
+            };
+            (*ticket, client.stream.as_fd(), interest)
+        })
     }
 
     /// When the next client is let go because it has not asked.
@@ -176,6 +188,7 @@ impl Control {
                 since: monotonic_ms(),
                 asked: false,
                 last: false,
+                ended: false,
             };
             self.clients.insert(ticket, client);
             if !permitted {
@@ -192,14 +205,15 @@ impl Control {
             self.clients.remove(&ticket);
             return None;
         }
+        if client.ended && has_hung_up(&client.stream) {
+            // Whoever has asked and hangs up does not want the answer; what was asked goes on.
+            self.clients.remove(&ticket);
+            return None;
+        }
         let mut buffer = [0; 4096];
-        loop {
+        while !client.ended {
             match client.stream.read(&mut buffer) {
-                // Whoever has asked and hangs up does not want the answer; what was asked goes on.
-                Ok(0) => {
-                    self.clients.remove(&ticket);
-                    return None;
-                }
+                Ok(0) => client.ended = true,
                 Ok(n) => client.read.extend_from_slice(&buffer[..n]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -217,7 +231,12 @@ impl Control {
         if client.asked {
             return None;
         }
-        let end = client.read.iter().position(|byte| *byte == b'\n')?;
+        let Some(end) = client.read.iter().position(|byte| *byte == b'\n') else {
+            if client.ended {
+                self.clients.remove(&ticket);
+            }
+            return None;
+        };
         client.asked = true;
         match serde_json::from_slice(&client.read[..end]) {
             Ok(request) => Some(request),

@@ -148,8 +148,7 @@ impl Master {
         if let Some(listener) = self.control.listener() {
             poller.add(Source::Control, listener, Interest::READ);
         }
-        for (ticket, client, writes) in self.control.clients() {
-            let interest = if writes { Interest::READ_WRITE } else { Interest::READ };
+        for (ticket, client, interest) in self.control.clients() {
             poller.add(Source::Client(ticket), client, interest);
         }
         if let Some(door) = self.admin.open_door() {

@@ -177,6 +177,13 @@ pub fn start(socket: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
     Ok(listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
 }
 
+/// Ends listening for everybody who holds the socket, whatever they do: clients that wait in its queue
+/// are reset, and an address is free. For when there is nobody to close it.
+pub fn shut(socket: BorrowedFd<'_>) {
+    // One that is no listener any more has nothing to end.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+}
+
 /// Takes one connection out of the queue, if there is one.
 ///
 /// # Errors

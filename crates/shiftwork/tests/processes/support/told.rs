@@ -122,4 +122,6 @@ pub(crate) struct Reloaded {
     pub(crate) reason: Option<String>,
     pub(crate) output: Option<String>,
     pub(crate) duration_ms: u64,
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
 }
