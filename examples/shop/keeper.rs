@@ -1,23 +1,34 @@
 //! Who minds an order: a process, told from any later one that gets the same pid.
 
 use std::fs;
+use std::path::Path;
 
-/// This process, as it is written beside an order: its pid, and when it started.
+/// This process, as it is written beside an order: its pid, and when it started. Empty in a jail
+/// without /proc, where nobody can tell.
 pub(crate) fn own() -> String {
-    let pid = std::process::id();
-    format!("{pid}-{}", started(pid).unwrap_or_default())
+    written(Path::new("/proc"))
 }
 
-/// Whether a keeper lives. What no shop has written is left alone, as if it did.
+/// Whether a keeper lives. What no shop has written, or cannot be told, is left alone, as if it did.
 pub(crate) fn lives(keeper: &str) -> bool {
+    is_in(Path::new("/proc"), keeper)
+}
+
+fn written(proc: &Path) -> String {
+    let pid = std::process::id();
+    started(proc, pid).map_or_else(String::new, |start| format!("{pid}-{start}"))
+}
+
+fn is_in(proc: &Path, keeper: &str) -> bool {
     let Some((pid, start)) = keeper.split_once('-') else { return true };
-    pid.parse().is_ok_and(|pid: u32| started(pid).is_some_and(|it| it == start))
+    let found = pid.parse().ok().and_then(|pid| started(proc, pid));
+    found.map_or_else(|| written(proc).is_empty(), |it| it == start)
 }
 
 /// When a process started, in ticks since the machine did; None: it is gone, or about to be reaped.
 /// See proc(5), /proc/PID/stat: field 22; the name before it stands in parentheses.
-fn started(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+fn started(proc: &Path, pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(proc.join(format!("{pid}/stat"))).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
     let state = fields.next()?;
@@ -34,5 +45,12 @@ mod tests {
         assert!(!lives(&format!("{}-1", std::process::id())));
         assert!(!lives("4000000000-1"));
         assert!(lives(""));
+    }
+
+    #[test]
+    fn where_nobody_can_tell_nobody_is_dead() {
+        let jail = Path::new("/nowhere");
+        assert_eq!(written(jail), "");
+        assert!(is_in(jail, &own()) && is_in(jail, "4000000000-1"));
     }
 }
