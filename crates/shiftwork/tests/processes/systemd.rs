@@ -308,6 +308,35 @@ fn a_master_that_dies_loses_no_listener_and_no_client_that_waits() {
 }
 
 #[test]
+fn slots_that_come_later_are_kept_as_well() {
+    let site = Site::new().with("server.worker_num", 1);
+    let mut manager = Manager::at_path(&site);
+    let mut shop = manager.start(site, Vec::new(), 64);
+    let mut stored = kept(&mut manager);
+    let mut are_kept = |number: usize| {
+        within(LONG, &format!("{number} each of web and till are kept"), || {
+            stored.extend(kept(&mut manager));
+            let of = |what: &str| stored.iter().filter(|(name, _)| name.contains(what)).count();
+            (of("-web-") == number && of("-till-") == number).then_some(())
+        });
+    };
+    are_kept(1);
+    shop.site.run(&["scale", "2"]).expect(0);
+    are_kept(2);
+    // The next program gives none of them again.
+    shop.site.run(&["upgrade"]).expect(0);
+    shop.put("server.worker_num", 3);
+    shop.reload();
+    are_kept(3);
+    // As soon as somebody may wait there: while the new generation is on trial.
+    shop.put("server.worker_num", 4);
+    shop.put("server.observe_time", "10m");
+    shop.site.run(&["reload", "--until", "replaced"]).expect(0);
+    are_kept(4);
+    shop.stop();
+}
+
+#[test]
 fn what_is_no_listener_any_more_is_not_kept() {
     let site = Site::new().with("server.worker_num", 1);
     let mut manager = Manager::at_path(&site);

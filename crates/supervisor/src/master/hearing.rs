@@ -39,7 +39,13 @@ impl Master {
                     self.bind(generation, &listeners, slots, places)
                 };
                 match handed {
-                    Ok(handed) => self.hand(generation, handed),
+                    Ok(handed) => {
+                        self.hand(generation, handed);
+                        // Somebody may wait at slots that have joined before anything is committed.
+                        if self.vault.has_committed() {
+                            self.have_listeners_kept();
+                        }
+                    }
                     Err(reason) => {
                         let message = ToManager::NotBound { generation, reason };
                         self.succession.line.send(&message, Vec::new());
@@ -160,7 +166,7 @@ impl Master {
         let mut names = std::collections::BTreeSet::new();
         for (name, sockets) in self.vault.keepable() {
             names.insert(name.to_owned());
-            if let Err(error) = self.notify.store(name, sockets.iter()) {
+            if let Err(error) = self.notify.store(name, sockets) {
                 tracing::error!("listeners cannot be given to be kept: {error}");
             }
         }

@@ -4,7 +4,7 @@
 //! Without NOTIFY_SOCKET all of this does nothing. Nobody ever waits for the service manager: what
 //! it does not take at once is sent again a moment later.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,8 +45,8 @@ pub struct Notify {
     watchdog: Option<Millis>,
     watchdog_due: Millis,
     extend_due: Millis,
-    /// Names of what it keeps.
-    stored: BTreeSet<String>,
+    /// How many sockets it keeps, by their name.
+    stored: BTreeMap<String, usize>,
     waiting: VecDeque<(String, Vec<OwnedFd>)>,
     again: Millis,
 }
@@ -58,6 +58,9 @@ pub struct NotifyState {
     stage: Stage,
     watchdog: Option<Millis>,
     stored: BTreeSet<String>,
+    /// How many of each: a master that does not say has them given once more, which changes nothing.
+    #[serde(default)]
+    sockets: BTreeMap<String, usize>,
 }
 
 impl Notify {
@@ -65,14 +68,14 @@ impl Notify {
     pub fn new(told: &Told) -> Self {
         let stage = Stage::Starting;
         let watchdog = told.watchdog_us.map(|us| (us / 2000).max(1));
-        Self::to(told.socket.clone(), stage, watchdog, BTreeSet::new())
+        Self::to(told.socket.clone(), stage, watchdog, BTreeMap::new())
     }
 
     fn to(
         socket: Option<OsString>,
         stage: Stage,
         watchdog: Option<Millis>,
-        stored: BTreeSet<String>,
+        stored: BTreeMap<String, usize>,
     ) -> Self {
         let to = socket.and_then(|socket| {
             let to = Notifier::new(socket);
@@ -87,14 +90,20 @@ impl Notify {
             socket: self.to.as_ref().map(Notifier::name),
             stage: self.stage,
             watchdog: self.watchdog,
-            stored: self.stored.clone(),
+            stored: self.stored.keys().cloned().collect(),
+            sockets: self.stored.clone(),
         }
     }
 
     /// Goes on from there.
     pub fn restore(state: NotifyState) -> Self {
         let socket = state.socket.map(OsString::from_vec);
-        Self::to(socket, state.stage, state.watchdog, state.stored)
+        let many = |name: String| {
+            let many = state.sockets.get(&name).copied().unwrap_or(0);
+            (name, many)
+        };
+        let stored = state.stored.into_iter().map(many).collect();
+        Self::to(socket, state.stage, state.watchdog, stored)
     }
 
     /// The server serves, or serves again after a reload. `pid`: this process, if it is not the one
@@ -142,20 +151,20 @@ impl Notify {
         self.say(format!("STATUS={}", line(status)));
     }
 
-    /// Gives sockets to be kept over the death of this process, once. `name` must not hold a colon.
+    /// Gives sockets to be kept over the death of this process, each once: of a name that is known,
+    /// those that have joined at the end. `name` must not hold a colon.
     ///
     /// # Errors
     /// If no descriptors are to be had.
-    pub fn store<'a>(
-        &mut self,
-        name: &str,
-        sockets: impl Iterator<Item = &'a OwnedFd>,
-    ) -> io::Result<()> {
-        if self.to.is_none() || !self.stored.insert(name.to_owned()) {
+    pub fn store(&mut self, name: &str, sockets: &[OwnedFd]) -> io::Result<()> {
+        if self.to.is_none() {
             return Ok(());
         }
-        let sockets = sockets.map(OwnedFd::try_clone).collect::<io::Result<Vec<_>>>()?;
-        let mut sockets = sockets.into_iter().peekable();
+        let before = self.stored.get(name).copied().unwrap_or(0);
+        let joined = sockets.get(before..).unwrap_or_default();
+        let joined = joined.iter().map(OwnedFd::try_clone).collect::<io::Result<Vec<_>>>()?;
+        self.stored.insert(name.to_owned(), sockets.len());
+        let mut sockets = joined.into_iter().peekable();
         while sockets.peek().is_some() {
             let some = sockets.by_ref().take(MOST_FDS).collect();
             // A socket that nobody listens on yet looks like one that was hung up: not to be polled.
@@ -166,7 +175,8 @@ impl Notify {
 
     /// Has everything let go but what has these names.
     pub fn keep_stored(&mut self, names: &BTreeSet<String>) {
-        let gone: Vec<String> = self.stored.difference(names).cloned().collect();
+        let gone = self.stored.keys().filter(|it| !names.contains(*it));
+        let gone: Vec<String> = gone.cloned().collect();
         for name in gone {
             self.forget_stored(&name);
         }
@@ -248,6 +258,7 @@ fn line(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use shiftwork_sys::fd;
     use std::os::unix::net::UnixDatagram;
 
     fn pair() -> (Notify, UnixDatagram, tempfile::TempDir) {
@@ -323,6 +334,30 @@ mod tests {
         again.ready("", None);
         assert_eq!(heard(&socket).len(), 1);
         assert_eq!(again.watchdog, Some(1_000));
+    }
+
+    #[test]
+    fn each_socket_is_given_once_and_those_that_join_are_given_too() {
+        let (mut notify, socket, _folder) = pair();
+        let open = || fd::pipe().unwrap().0;
+        let given = "FDSTORE=1\nFDPOLL=0\nFDNAME=web".to_owned();
+        let mut sockets = vec![open(), open()];
+        for (more, told) in [(0, 1), (0, 0), (1, 1)] {
+            sockets.extend(std::iter::repeat_with(open).take(more));
+            notify.store("web", &sockets).unwrap();
+            assert_eq!(heard(&socket), vec![given.clone(); told]);
+        }
+        let mut state = notify.describe();
+        let mut again = Notify::restore(notify.describe());
+        again.store("web", &sockets).unwrap();
+        assert_eq!(heard(&socket), [""; 0], "the next program knows");
+        // One that was told of the names alone.
+        state.sockets.clear();
+        let mut again = Notify::restore(state);
+        again.store("web", &sockets).unwrap();
+        assert_eq!(heard(&socket), [given]);
+        again.keep_stored(&BTreeSet::new());
+        assert_eq!(heard(&socket), ["FDSTOREREMOVE=1\nFDNAME=web"]);
     }
 
     #[test]

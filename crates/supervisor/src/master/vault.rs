@@ -234,6 +234,11 @@ impl Vault {
         });
     }
 
+    /// Whether any generation has been in force.
+    pub fn has_committed(&self) -> bool {
+        self.committed.is_some()
+    }
+
     /// A generation is gone, or has failed: addresses that only it had are let go.
     pub fn forget(&mut self, generation: Generation) {
         if self.committed == Some(generation) {
