@@ -27,8 +27,8 @@ pub(super) struct Shown {
 enum How {
     /// One event a line.
     Json,
-    /// One line for what has changed.
-    Lines,
+    /// One line for what has changed, and none if nothing has.
+    Lines { last: String },
     /// All there is, drawn anew.
     Live { bar: ProgressBar, picture: Picture, colour: bool },
 }
@@ -46,7 +46,7 @@ impl Shown {
             bar.enable_steady_tick(Duration::from_millis(100));
             How::Live { bar, picture: Picture::default(), colour: output::may_colour() }
         } else {
-            How::Lines
+            How::Lines { last: String::new() }
         };
         Self { how, drains: false, remains: None }
     }
@@ -59,7 +59,13 @@ impl Shown {
                 let event = serde_json::to_string(&Response::Progress(progress));
                 output::warn(&event.unwrap_or_default());
             }
-            How::Lines => output::warn(&line(&progress)),
+            How::Lines { last } => {
+                let line = line(&progress);
+                if line != *last {
+                    output::warn(&line);
+                    *last = line;
+                }
+            }
             How::Live { bar, picture, colour } => {
                 picture.update(&progress);
                 bar.set_message(picture.draw(*colour));
@@ -84,7 +90,7 @@ impl Shown {
                     "in_flight": remains.in_flight, "connections": remains.connections });
                 output::warn(&event.to_string());
             }
-            How::Lines => output::warn(&remains.to_string()),
+            How::Lines { .. } => output::warn(&remains.to_string()),
             How::Live { bar, picture, colour } => {
                 picture.remains = Some(remains);
                 bar.set_message(picture.draw(*colour));

@@ -29,6 +29,18 @@ fn in_a_pipe_there_is_a_line_for_each_change() {
 }
 
 #[test]
+fn in_a_pipe_nothing_is_said_twice() {
+    let mut shop = Shop::start();
+    // Looked at several times a second, and nobody comes.
+    shop.put("server.canary_time", "1s");
+    shop.put("server.canary_inconclusive", "commit");
+    let said = shop.site.run(&["reload"]).expect(0);
+    let waits = said.stderr.lines().filter(|it| *it == "the canary of generation 2 serves, 0/20");
+    assert_eq!(waits.count(), 1, "{said:?}");
+    shop.stop();
+}
+
+#[test]
 fn with_json_events_go_to_stderr_and_the_outcome_alone_to_stdout() {
     let mut shop = Site::new().with("server.reload_parallel", 1).start();
     let said = shop.site.run(&["reload", "--json"]).expect(0);
