@@ -67,6 +67,12 @@ fn hang_in_worker_start() {
 }
 
 #[test]
+fn hang_in_preload() {
+    // Longer than a test waits for a command: a deadline that is not kept fails it.
+    fails_start_and_reload("slow_preload=120000", "start_timeout", "700ms");
+}
+
+#[test]
 fn unhealthy() {
     let cause =
         r#"not healthy (asked 3 times): /health answered 503: {"error":"fault: unhealthy"}"#;
