@@ -16,7 +16,7 @@ use axum::Router;
 use axum::extract::Path;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use shiftwork::{BoxError, HookCall, Http, Server, Task, Worker};
+use shiftwork::{BoxError, HookCall, Http, OnFull, Server, Task, Worker};
 
 /// The `[app]` table.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -75,7 +75,8 @@ async fn work(state: Arc<State>, work: Work) -> Result<u32, BoxError> {
 }
 
 fn router(state: &Arc<State>) -> Router {
-    let [spawning, guarding, asking, leaving, telling] = std::array::from_fn(|_| Arc::clone(state));
+    let [spawning, guarding, asking, leaving, trying, telling] =
+        std::array::from_fn(|_| Arc::clone(state));
     Router::new()
         .route("/who", get(|| async { who(&shiftwork::worker()) }))
         .route(
@@ -128,6 +129,16 @@ fn router(state: &Arc<State>) -> Router {
             "/detach/{how}",
             post(move |Path(how): Path<String>| async move {
                 format!("{:?}", leaving.worker.task(Work { how }).detach())
+            }),
+        )
+        .route(
+            "/try/{how}",
+            post(move |Path(how): Path<String>| async move {
+                let call = trying.worker.task(Work { how }).on_full(OnFull::Fail);
+                match call.detach() {
+                    Ok(()) => "sent".to_owned(),
+                    Err(error) => error.to_string(),
+                }
             }),
         )
         .route(

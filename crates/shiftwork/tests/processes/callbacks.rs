@@ -291,3 +291,33 @@ fn a_task_is_answered_whatever_becomes_of_it() {
     });
     shop.stop();
 }
+
+#[test]
+fn a_full_queue_makes_senders_wait_or_fail_as_they_choose() {
+    let mut site = site();
+    site.put("server.worker_num", 1);
+    site.put("server.task_worker_num", 1);
+    site.put("server.task_max_size", "1KiB");
+    site.put("server.task_queue_size", "4KiB");
+    let shop = start(site);
+    // Each of these takes its time, so that the queue fills.
+    let mut sent = 0;
+    let refused = loop {
+        let answer = shop.client().post("/try/late", "").unwrap().text();
+        match answer.as_str() {
+            "sent" => sent += 1,
+            _ => break answer,
+        }
+        assert!(sent < 1_000, "the queue has no end");
+    };
+    assert!(refused.contains("work") && refused.contains("full"), "{refused}");
+    // This one waits for its turn.
+    let waited = shop.client().post("/task/well", "").unwrap().text();
+    assert!(waited.starts_with("done by "), "{waited}");
+    // What was taken in was run, and nothing else.
+    until("all that was sent is done", || {
+        trace(&shop.site).iter().filter(|line| *line == "a late task is done").count() == sent
+    });
+    assert_eq!(shop.client().post("/try/well", "").unwrap().text(), "sent");
+    shop.stop();
+}

@@ -42,10 +42,11 @@ impl Core {
                 self.report("replacing", ready, workers + tasks);
             }
             if run.deadline.is_some_and(|deadline| deadline <= self.now) {
-                self.fail_run(format!(
-                    "start_timeout has passed: {} not ready",
-                    some(&self.late(&batch))
-                ));
+                let late = self.late(&batch);
+                self.fail_run(match late.is_empty() {
+                    true => "start_timeout has passed: not all could be forked".into(),
+                    false => format!("start_timeout has passed: {} not ready", some(&late)),
+                });
                 return;
             }
             if !run.batch_opened {
