@@ -276,6 +276,21 @@ fn tasks_beyond_the_deadline_are_cut_and_named() {
 }
 
 #[test]
+fn a_task_that_hangs_is_answered_at_its_deadline() {
+    // Two task workers: the one that hangs is in nobody's way.
+    let shop = start(site().with("server.task_timeout", "700ms").with("server.task_worker_num", 2));
+    let task = |how: &str| shop.client().post(&format!("/task/{how}"), "").unwrap().text();
+    assert_eq!(task("hang"), "task `work`: no answer within 700ms");
+    assert!(task("well").starts_with("done by "));
+    // Both hang: what waits in the queue has the same deadline, and is not run after it.
+    assert_eq!(task("hang"), "task `work`: no answer within 700ms");
+    assert_eq!(task("well"), "task `work`: no answer within 700ms");
+    shop.signal(signal::QUIT);
+    let mut shop = shop;
+    shop.wait();
+}
+
+#[test]
 fn a_task_is_answered_whatever_becomes_of_it() {
     let shop = start(site());
     let task = |how: &str| shop.client().post(&format!("/task/{how}"), "").unwrap().text();
