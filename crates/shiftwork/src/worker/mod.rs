@@ -19,6 +19,7 @@ mod row;
 mod share;
 mod tasks;
 mod voice;
+mod warden;
 mod wear;
 
 pub use asks::{AskError, ServerHandle};
