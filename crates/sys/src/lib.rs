@@ -8,6 +8,7 @@ pub mod clock;
 pub mod cpu;
 pub mod daemon;
 pub mod fd;
+pub mod file;
 pub mod limits;
 pub mod listen;
 pub mod lock;

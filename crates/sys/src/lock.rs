@@ -34,7 +34,7 @@ impl PidFile {
     /// Opens and locks the file. One that a dead server left is taken over.
     ///
     /// # Errors
-    /// [`PidError::Held`] if a server runs.
+    /// [`PidError::Held`] if a server runs; else if it cannot be had, or is no regular file.
     pub fn open(path: &Path) -> Result<Self, PidError> {
         loop {
             let mut file = OpenOptions::new()
@@ -43,8 +43,13 @@ impl PidFile {
                 .create(true)
                 .truncate(false)
                 .mode(0o644)
-                .custom_flags(libc::O_NOFOLLOW)
+                // One that is a FIFO would be waited for when it is read.
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(path)?;
+            if !file.metadata()?.is_file() {
+                let text = "it is no regular file";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
+            }
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {

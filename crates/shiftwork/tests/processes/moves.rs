@@ -1,10 +1,14 @@
 //! A release that wants the server's own files elsewhere, or another user: no stop for that.
 
 use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use shiftwork_sys::listen::{self, Address};
 use shiftwork_sys::signal;
 
+use crate::support::command::run;
 use crate::support::load::Load;
 use crate::support::shop::{Shop, Site};
 use crate::support::wait::{LONG, within};
@@ -87,5 +91,77 @@ fn a_place_that_cannot_be_had_fails_the_reload() {
     shop.put("app.fault", "none");
     shop.reload();
     assert_eq!(pid_in(&shop.site.path("new.pid")), shop.pid);
+    shop.stop();
+}
+
+/// The generation that the server at a control socket tells.
+fn generation(shop: &Shop, control: &Path) -> u64 {
+    let status = ["status", "--json", "--control", control.to_str().unwrap()];
+    let told: serde_json::Value =
+        serde_json::from_str(&shop.site.run(&status).expect(0).stdout).unwrap();
+    told["generation"].as_u64().unwrap()
+}
+
+/// Makes a FIFO: who opens it to read waits until somebody writes, and the other way round.
+fn make_fifo(path: &Path) {
+    run(std::process::Command::new("mkfifo").arg(path)).expect(0);
+}
+
+#[test]
+fn a_place_at_which_one_would_wait_for_ever_fails_the_reload() {
+    let mut shop = Site::new().daemon();
+    let (control, socket) = (shop.site.path("run/shop.sock"), shop.site.path("full.sock"));
+    make_fifo(&shop.site.path("fifo"));
+    // A server that takes nobody any more, and still lives.
+    let full = listen::bind(&Address::Unix(socket.clone()), 1).unwrap().remove(0);
+    listen::start(full.as_fd(), 0).unwrap();
+    let _waits = UnixStream::connect(&socket).unwrap();
+    let unix = format!("unix:{}", socket.display());
+    for (key, value, word) in [
+        ("server.control_socket", "full.sock", "another server listens"),
+        ("server.admin_address", unix.as_str(), "another server listens"),
+        ("listen.web.address", unix.as_str(), "in use"),
+        ("server.log_file", "fifo", "regular file"),
+        ("server.log_file", "full.sock", "regular file"),
+        ("server.pid_file", "fifo", "regular file"),
+    ] {
+        shop.put(key, value);
+        // The command does not look for the server where it is not yet.
+        let ended = shop.site.run(&["reload", "--control", control.to_str().unwrap()]).expect(1);
+        let named = key == "listen.web.address" || ended.said().contains(key);
+        assert!(named && ended.said().contains(word), "{ended:?}");
+        match key {
+            "listen.web.address" => shop.put(key, "127.0.0.1:0"),
+            _ => shop.remove(key),
+        }
+        assert_eq!(shop.status().generation, 1);
+    }
+    shop.reload();
+    shop.stop();
+}
+
+#[test]
+fn a_release_of_files_at_which_one_would_wait_for_ever_fails_the_reload() {
+    let mut shop = Shop::start();
+    let (fifo, control) = (shop.site.path("fifo"), shop.site.path("run/shop.sock"));
+    let refused = |shop: &Shop, command: &str| {
+        // The command does not need the settings file to find the server.
+        let ended = shop.site.run(&[command, "--control", control.to_str().unwrap()]).expect(1);
+        assert!(ended.said().contains("regular file"), "{ended:?}");
+        generation(shop, &control)
+    };
+    fs::remove_file(shop.site.config()).unwrap();
+    make_fifo(&shop.site.config());
+    assert_eq!(refused(&shop, "reload"), 1);
+    // Writes it anew.
+    shop.put("server.executable", "fifo");
+    make_fifo(&fifo);
+    shop.reload();
+    for command in ["reload", "upgrade"] {
+        assert_eq!(refused(&shop, command), 2);
+    }
+    fs::remove_file(&fifo).unwrap();
+    std::os::unix::fs::symlink(shop.site.path("current/shop"), &fifo).unwrap();
+    shop.reload();
     shop.stop();
 }

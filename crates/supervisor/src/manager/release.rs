@@ -1,12 +1,11 @@
 //! A release: an executable, held open, and the settings read with it.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use shiftwork_sys::clock::wall_ms;
-use shiftwork_sys::fd;
+use shiftwork_sys::{fd, file};
 
 pub use crate::protocol::master::Origin;
 use crate::protocol::template::Snapshot;
@@ -76,11 +75,8 @@ pub(super) fn open_executable(path: &Path) -> Result<OwnedFd, String> {
     use std::os::unix::fs::PermissionsExt;
     let explain =
         |error: std::io::Error| format!("cannot open the executable {}: {error}", path.display());
-    let file = File::open(path).map_err(explain)?;
+    let file = file::open_regular(path).map_err(explain)?;
     let metadata = file.metadata().map_err(explain)?;
-    if !metadata.is_file() {
-        return Err(format!("the executable {} is not a file", path.display()));
-    }
     if metadata.permissions().mode() & 0o111 == 0 {
         return Err(format!("{} is not executable (chmod +x it)", path.display()));
     }
@@ -92,7 +88,7 @@ fn read_settings(path: &Path) -> Result<String, String> {
         format!("cannot read the settings file {}: {error}", path.display())
     };
     let mut text = String::new();
-    File::open(path)
+    file::open_regular(path)
         .map_err(explain)?
         .take(MAX_SETTINGS_FILE + 1)
         .read_to_string(&mut text)

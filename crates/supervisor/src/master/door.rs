@@ -2,9 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+use shiftwork_sys::listen::take_over_unix;
 
 /// A bound socket. Its file is removed with it, if it is still this one.
 #[derive(Debug)]
@@ -18,27 +20,14 @@ impl Door {
     /// Binds the socket, mode 0600. A file left by a server that is gone is taken over.
     ///
     /// # Errors
-    /// If somebody listens there, or the folder does not allow it.
+    /// If somebody listens there, a file of another kind is there, or the folder does not allow it.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
-        if UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another server listens on this socket",
-            ));
-        }
-        match std::fs::symlink_metadata(path) {
-            Ok(metadata) => {
-                if !metadata.file_type().is_socket() {
-                    return Err(io::Error::new(
-                        io::ErrorKind::AlreadyExists,
-                        "a file that is no socket is in its place",
-                    ));
-                }
-                std::fs::remove_file(path)?;
+        take_over_unix(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                io::Error::new(error.kind(), "another server listens on this socket")
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+            _ => error,
+        })?;
         let listener = {
             let _private = shiftwork_sys::umask::Changed::to(0o177);
             UnixListener::bind(path)?

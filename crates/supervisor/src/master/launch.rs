@@ -1,7 +1,6 @@
 //! The start: from the command that the user typed to a master that serves, and back to the
 //! terminal with the truth about it.
 
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -13,7 +12,7 @@ use shiftwork_sys::notify::{self, Told};
 use shiftwork_sys::process;
 use shiftwork_sys::signal::{self, SignalFd};
 use shiftwork_sys::slab::Slab;
-use shiftwork_sys::{fd, limits};
+use shiftwork_sys::{fd, file, limits};
 
 use crate::identity;
 use crate::manager::release::Origin;
@@ -128,14 +127,14 @@ fn begin(start: Start) -> Result<u8, StartError> {
             pid: pid.map_or_else(|| "unknown".into(), |pid| pid.to_string()),
             file: places.pid_file.display().to_string(),
         },
-        PidError::Io(error) => path("cannot use the pid file", &places.pid_file)(error),
+        PidError::Io(error) => path("cannot use server.pid_file", &places.pid_file)(error),
     })?;
     let log = start
         .settings
         .daemonize
         .then(|| open_log(&places.log_file))
         .transpose()
-        .map_err(path("cannot open the log", &places.log_file))?;
+        .map_err(path("cannot open server.log_file", &places.log_file))?;
     let mut launcher = Launcher::new(&start.name, !start.settings.daemonize);
     if let Some(log) = &log {
         match daemon::detach().map_err(system("cannot go to the background"))? {
@@ -240,7 +239,7 @@ fn make(
     let pid = std::process::id().cast_signed();
     pid_file.write(pid).map_err(path("cannot write the pid file", &places.pid_file))?;
     let control = Control::bind(&places.control_socket)
-        .map_err(path("cannot use the control socket", &places.control_socket))?;
+        .map_err(path("cannot use server.control_socket", &places.control_socket))?;
     let admin = moves::open_admin(places).map_err(StartError::Setting)?;
     let slab = Slab::create(ROWS).map_err(system("cannot make the shared slab"))?;
     let succession = Succession::new().map_err(system("cannot make a socket"))?;
@@ -284,9 +283,8 @@ fn make(
     })
 }
 
-/// Opens the log for appending, and makes it, readable by its owner and group, if it is missing.
+/// Opens the log for appending, and makes it, readable by its owner and group, if it is missing. What
+/// would have to be waited for, as a FIFO, is refused.
 pub(super) fn open_log(path: &Path) -> io::Result<OwnedFd> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file: File = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
-    Ok(file.into())
+    Ok(file::open_log(path, 0o640)?.into())
 }

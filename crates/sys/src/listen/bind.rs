@@ -137,30 +137,45 @@ fn new_socket(family: AddressFamily, reuse_port: bool) -> rustix::io::Result<Own
     Ok(socket)
 }
 
-/// A socket that nobody listens on was left by a server that is gone, and is taken over. Any other
-/// file stays.
 fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let address = SocketAddrUnix::new(path)?;
     match bind_to(&socket, &address) {
         Err(rustix::io::Errno::ADDRINUSE) => {
-            // A connect to a file of another kind is refused too.
-            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-                let text = "there is a file of another kind at this path";
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-            }
-            // Without blocking: a living server whose queue is full would make it wait for ever.
-            let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            if rustix::net::connect(&probe, &address) != Err(rustix::io::Errno::CONNREFUSED) {
-                return Err(io::ErrorKind::AddrInUse.into());
-            }
-            std::fs::remove_file(path)?;
+            take_over_unix(path)?;
             bind_to(&socket, &address)?;
         }
         other => other?,
     }
     Ok(socket)
+}
+
+/// Makes room for a Unix socket: one that nobody listens on was left by a server that is gone, and
+/// its file is removed. Any other file stays. Nobody waits for whoever may listen there.
+///
+/// # Errors
+/// `AddrInUse` if somebody listens, `AlreadyExists` if there is a file of another kind.
+pub fn take_over_unix(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        // A connect to a file of another kind is refused too.
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            let text = "there is a file of another kind at this path";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    // Without blocking: a living server whose queue is full would make it wait for ever.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&probe, &SocketAddrUnix::new(path)?) {
+        Err(rustix::io::Errno::CONNREFUSED) => std::fs::remove_file(path),
+        // It has gone by itself.
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
 }
 
 /// Lets clients connect, `backlog` of them ahead of whoever accepts; see listen(2). Once more is

@@ -6,6 +6,8 @@ mod filter;
 mod handshakes;
 
 pub use address::{Address, AddressError, SocketFile};
-pub use bind::{BindError, accept, add_slots, bind, join, local_address, shut, start};
+pub use bind::{
+    BindError, accept, add_slots, bind, join, local_address, shut, start, take_over_unix,
+};
 pub use filter::{accept_new, refuse_new, waiting, welcome};
 pub use handshakes::half_open;
