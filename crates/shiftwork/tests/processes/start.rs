@@ -136,3 +136,16 @@ fn usage_errors_exit_with_2() {
     site.run(&["strat"]).expect(2);
     site.run(&["start", "--no-such-flag"]).expect(2);
 }
+
+#[test]
+fn a_start_after_one_that_has_failed_finds_nothing_of_it() {
+    let mut site = Site::new();
+    for _ in 0..5 {
+        site.put("app.fault", "panic_in_worker_start");
+        site.run(&["start", "-d"]).expect(1);
+        site.put("app.fault", "none");
+        site.run(&["start", "-d"]).expect(0);
+        site.run(&["stop"]).expect(0);
+    }
+    site.assert_nothing_left();
+}

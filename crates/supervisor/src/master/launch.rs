@@ -218,6 +218,10 @@ pub(super) fn leave(mut master: Master, code: u8) -> u8 {
     if code == 0 {
         tracing::info!("stopped");
     }
+    // Last of all: who waits for it may start another server at once.
+    let launcher = std::mem::replace(&mut master.launcher, Launcher::silent());
+    drop(master);
+    drop(launcher);
     code
 }
 

@@ -15,6 +15,9 @@ use crate::protocol::wire;
 /// Beyond start_timeout, how long a daemon may take to say that it has passed.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// How long the end of a daemon that has failed is waited for.
+const LAST: Duration = Duration::from_secs(5);
+
 /// What the master tells the process that the user waits for.
 #[derive(Debug, Serialize, Deserialize)]
 enum News {
@@ -61,9 +64,11 @@ impl Launcher {
         let addresses: Vec<String> = addresses.iter().cloned().collect();
         tracing::info!("{} is ready: pid {pid}, {}", self.name, addresses.join(", "));
         self.tell(&News::Ready { pid, addresses });
+        self.channel = None;
     }
 
-    /// The server has failed to start.
+    /// The server has failed to start. Whoever waits goes on to wait for the end of this process, which
+    /// keeps the way to it open until then.
     pub(super) fn failed(&mut self, reason: &str, output: &str, code: u8) {
         if std::mem::replace(&mut self.told, true) {
             return;
@@ -78,7 +83,7 @@ impl Launcher {
     }
 
     fn tell(&mut self, news: &News) {
-        if let Some(channel) = self.channel.take()
+        if let Some(channel) = &self.channel
             && let Ok(bytes) = wire::encode(news)
         {
             let _ = channel.set_blocking(true);
@@ -87,7 +92,8 @@ impl Launcher {
     }
 }
 
-/// In the process that the user waits for: waits too, and prints what came of it. Gives the exit status.
+/// In the process that the user waits for: waits too, and prints what came of it; if that is nothing,
+/// the daemon has gone when this returns. Gives the exit status.
 pub(super) fn report(
     channel: &Channel,
     start_timeout: Duration,
@@ -97,10 +103,7 @@ pub(super) fn report(
 ) -> u8 {
     let _ = channel.set_blocking(true);
     // The daemon keeps start_timeout itself; this is for one that cannot keep anything any more.
-    let patience = start_timeout.saturating_add(SILENCE);
-    let mut poller = Poller::new();
-    poller.add((), channel.as_fd(), Interest::READ);
-    let spoke = poller.wait(Some(patience)).is_ok_and(|ready| !ready.is_empty());
+    let spoke = speaks_or_ends(channel, start_timeout.saturating_add(SILENCE));
     let news = Some(channel)
         .filter(|_| spoke)
         .and_then(|channel| channel.receive(wire::MAX_PACKET).ok())
@@ -138,9 +141,19 @@ pub(super) fn report(
                 }
                 let _ = writeln!(stderr, "{name} has not started: {reason}");
             }
+            // Else a start that is typed next could find this server, which is still going. Nothing
+            // more is said: what can be read is the end.
+            speaks_or_ends(channel, LAST);
             code
         }
     }
+}
+
+/// Waits for the other side, but no longer than this; false: in vain.
+fn speaks_or_ends(channel: &Channel, patience: Duration) -> bool {
+    let mut poller = Poller::new();
+    poller.add((), channel.as_fd(), Interest::READ);
+    poller.wait(Some(patience)).is_ok_and(|ready| !ready.is_empty())
 }
 
 /// A failed start in JSON.
