@@ -68,12 +68,27 @@ where
     }
 }
 
+/// Signals that ask the master for something. One that comes to a process below it by mistake changes
+/// nothing; TERM alone has a meaning to some.
+pub(super) fn requests() -> [i32; 8] {
+    [
+        signal::INT,
+        signal::HUP,
+        signal::USR1,
+        signal::USR2,
+        signal::QUIT,
+        signal::TTIN,
+        signal::TTOU,
+        signal::rtmin(),
+    ]
+}
+
 /// First of all in the child: nothing of the template's or of a sibling's stays open, else an end
 /// of file would never come.
 fn become_child(keep: &[i32], output: &OwnedFd) {
     fd::close_foreign(keep);
     signal::reset_for_child();
-    signal::ignore(&[signal::INT, signal::HUP, signal::USR1, signal::USR2, signal::QUIT]);
+    signal::ignore(&requests());
     let _ = fd::redirect_output(output.as_fd());
 }
 

@@ -42,14 +42,8 @@ where
     P: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    signal::ignore(&[
-        signal::TERM,
-        signal::INT,
-        signal::HUP,
-        signal::USR1,
-        signal::USR2,
-        signal::QUIT,
-    ]);
+    signal::ignore(&[signal::TERM]);
+    signal::ignore(&births::requests());
     match Template::start(server, &control) {
         Ok(template) => template.obey(&control),
         Err(Stop::Refused(reason)) => refuse(control, reason),

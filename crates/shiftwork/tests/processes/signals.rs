@@ -95,24 +95,48 @@ fn rtmin_reopens_the_log() {
 }
 
 #[test]
-fn a_signal_to_the_manager_is_a_wish_to_the_master_and_one_to_a_worker_harms_nobody() {
-    let shop = Shop::start();
-    let before = shop.status();
+fn a_signal_to_the_manager_is_a_wish_to_the_master() {
+    let shop = Site::new().daemon();
+    let log = shop.site.path("run/shop.log");
+    let manager = shop.status().one("manager");
     let load = Load::keep_alive(shop.web(), 2);
     load.wait_more(20);
-    send(before.one("manager"), signal::USR1);
-    for worker in before.role("worker") {
-        for signo in [signal::HUP, signal::USR1, signal::USR2, signal::INT] {
-            send(worker.pid, signo);
+    send(manager, signal::USR1);
+    shop.until("the new generation serves", |status| status.generation == 2);
+    send(manager, signal::TTIN);
+    shop.until("a third worker serves", |status| status.pids("worker", 2).len() == 3);
+    send(manager, signal::TTOU);
+    shop.until("two workers are left", |status| status.pids("worker", 2).len() == 2);
+    fs::remove_file(&log).unwrap();
+    send(manager, signal::rtmin());
+    crate::support::wait::until("the new log is there", || log.exists());
+    load.wait_more(20);
+    load.finish().assert_flawless();
+    assert_eq!(shop.status().one("manager"), manager);
+    shop.stop();
+}
+
+#[test]
+fn a_signal_to_any_other_process_harms_nobody() {
+    let shop = Shop::start();
+    let before = shop.status();
+    let load = Load::orders(shop.web(), 2, 0);
+    load.wait_more(20);
+    for role in ["template", "worker", "task_worker"] {
+        for process in before.role(role) {
+            let meant = [signal::HUP, signal::USR1, signal::USR2, signal::INT, signal::QUIT];
+            for signo in meant.into_iter().chain([signal::TTIN, signal::TTOU, signal::rtmin()]) {
+                send(process.pid, signo);
+            }
         }
     }
-    shop.until("the new generation serves", |status| status.generation == 2);
     load.wait_more(50);
-    let outcome = shop.reload();
-    load.wait_more(20);
     load.finish().assert_flawless();
     let after = shop.status();
     assert_eq!(after.one("manager"), before.one("manager"));
-    assert!(outcome.generation <= 3, "{outcome:?}");
+    for role in ["template", "worker", "task_worker"] {
+        assert_eq!(after.pids(role, 1), before.pids(role, 1), "{role}");
+    }
+    shop.reload();
     shop.stop();
 }

@@ -219,6 +219,9 @@ impl Manager {
             signal::HUP,
             signal::USR1,
             signal::USR2,
+            signal::TTIN,
+            signal::TTOU,
+            signal::rtmin(),
         ])?;
         let pids = Pids { master: setup.master_pid, manager: std::process::id().cast_signed() };
         let rows = Rows::new();
