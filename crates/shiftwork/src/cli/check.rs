@@ -151,6 +151,7 @@ mod tests {
             environment: &[],
             builder: &Table::new(),
             listeners: &["web"],
+            http_listeners: &["web"],
             app_default: &Table::new(),
             app_check: &|_| -> Vec<Problem> { Vec::new() },
         };

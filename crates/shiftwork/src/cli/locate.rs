@@ -206,6 +206,7 @@ mod tests {
             environment: &[],
             builder: &toml::Table::new(),
             listeners: &[],
+            http_listeners: &[],
             app_default: &toml::Table::new(),
             app_check: &app_problems::<NoApp>,
         };

@@ -76,6 +76,7 @@ mod tests {
             environment: &[],
             builder: &"listen.web.address = '127.0.0.1:1'".parse().unwrap(),
             listeners: &["web"],
+            http_listeners: &["web"],
             app_default: &Table::new(),
             app_check: &app_problems::<NoApp>,
         })

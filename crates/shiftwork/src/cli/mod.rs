@@ -71,6 +71,8 @@ pub struct Application<'a> {
     pub builder: &'a Table,
     /// Names of the listeners that have handlers.
     pub listeners: &'a [&'a str],
+    /// Those of them that speak HTTP.
+    pub http_listeners: &'a [&'a str],
     /// The default of the application's own settings.
     pub app_default: &'a Table,
     /// Finds what is wrong with an `[app]` table.
@@ -92,6 +94,7 @@ impl<'a> Application<'a> {
             environment: self.environment,
             builder: self.builder,
             listeners: self.listeners,
+            http_listeners: self.http_listeners,
             app_default: self.app_default,
             app_check: self.app_check,
         }
@@ -123,13 +126,14 @@ pub enum Next {
 /// Does what the command line says: starts the server, or speaks to the one that runs.
 pub(crate) fn run<P, S>(server: &Server<P, S>) -> ExitCode {
     let environment = environment();
-    let listeners: Vec<&str> = server.listeners.iter().map(|(name, _)| name.as_str()).collect();
+    let (listeners, http_listeners) = (server.listener_names(), server.http_listener_names());
     let application = Application {
         name: &server.name,
         version: concat!("(Shiftwork ", env!("CARGO_PKG_VERSION"), ")"),
         environment: &environment,
         builder: &server.defaults,
         listeners: &listeners,
+        http_listeners: &http_listeners,
         app_default: &server.app.default,
         app_check: &server.app.check,
     };

@@ -250,10 +250,8 @@ impl<P: Send + Sync + 'static, S: Send + Sync + 'static> Server<P, S> {
     /// The listener that answers for the health of a worker: the one of that name, or the first, if it
     /// speaks HTTP.
     pub(crate) fn health_listener(&self, name: Option<&str>) -> Option<&str> {
-        let speaks_http = |it: &&(String, Listener<S>)| it.1.protocol() == listen::Protocol::Http;
-        let mut listeners = self.listeners.iter().filter(speaks_http);
-        let found = listeners.find(|(known, _)| name.is_none_or(|name| name == known));
-        found.map(|(known, _)| known.as_str())
+        let mut listeners = self.http_listener_names().into_iter();
+        listeners.find(|known| name.is_none_or(|name| name == *known))
     }
 
     /// Serves an address: `[listen.NAME] address = "IP:PORT"` or `"unix:/path"`, with an [`Http`]

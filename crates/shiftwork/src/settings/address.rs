@@ -1,9 +1,9 @@
-//! Listeners' addresses, read without asking anybody (a name is looked up when it is bound).
+//! Listeners' addresses, as they will be bound.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use shiftwork_supervisor::settings::LONGEST_SOCKET_PATH;
+use shiftwork_sys::listen::Address;
 
 /// The address as it will be bound: a Unix path made absolute with `base`.
 ///
@@ -23,29 +23,18 @@ pub(super) fn resolve(text: &str, base: &Path) -> Result<String, String> {
         }
         return Ok(format!("unix:{}", path.display()));
     }
-    if text.parse::<SocketAddr>().is_ok() {
-        return Ok(text.to_owned());
+    match Address::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(port_problem(text).unwrap_or_else(|| error.to_string())),
     }
-    let form = || {
-        format!(
-            "{text:?} is no address; write IP:PORT as in \"127.0.0.1:9501\" or \"[::1]:9501\", \
-             or \"unix:/path/to/socket\""
-        )
-    };
-    let (host, port) = text.rsplit_once(':').ok_or_else(form)?;
-    if port.is_empty() || !port.bytes().all(|it| it.is_ascii_digit()) {
-        return Err(form());
-    }
-    if port.parse::<u16>().is_err() {
-        return Err(format!("{port} is no port: they go from 0 to 65535"));
-    }
-    let named = !host.is_empty()
-        && host.bytes().all(|it| it.is_ascii_alphanumeric() || b"-._".contains(&it));
-    let number = host.bytes().all(|it| it.is_ascii_digit() || it == b'.');
-    if !named || (number && host.parse::<Ipv4Addr>().is_err()) {
-        return Err(form());
-    }
-    Ok(text.to_owned())
+}
+
+/// What is wrong, if all that is wrong is the port.
+fn port_problem(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    let number = !port.is_empty() && port.bytes().all(|it| it.is_ascii_digit());
+    let right = Address::parse(&format!("{host}:0")).is_ok();
+    (number && right).then(|| format!("{port} is no port: they go from 0 to 65535"))
 }
 
 #[cfg(test)]
@@ -71,10 +60,13 @@ mod tests {
             "a b:1",
             "unix:",
             "h:+1",
+            "vm:80",
+            "example.org:80",
         ] {
             assert!(resolve(wrong, base).is_err(), "{wrong}");
         }
         assert!(resolve("127.0.0.1:99999", base).unwrap_err().contains("65535"));
+        assert!(resolve("vm:80", base).unwrap_err().contains("names are not looked up"));
         assert!(resolve(&format!("unix:/{}", "x".repeat(107)), base).unwrap_err().contains("107"));
     }
 }

@@ -255,6 +255,13 @@ impl<'a> Layers<'a> {
             let source = self.sources.get(&key).cloned();
             self.error(&key, source, reason);
         }
+        if let Some((name, _)) = server.health_target()
+            && !self.inputs.http_listeners.iter().any(|it| name.is_none_or(|name| name == *it))
+        {
+            let source = self.sources.get("server.health").cloned();
+            let listener = name.map_or_else(|| "listener".to_owned(), |it| format!("{it:?}"));
+            self.error("server.health", source, format!("there is no {listener} that speaks HTTP"));
+        }
         let listen = self.listen();
         let app = self.values.get("app").and_then(Value::as_table).cloned().unwrap_or_default();
         for problem in (self.inputs.app_check)(&app) {

@@ -47,6 +47,8 @@ pub struct Inputs<'a> {
     pub builder: &'a Table,
     /// Names of the listeners that have handlers.
     pub listeners: &'a [&'a str],
+    /// Those of them that speak HTTP: they can be asked for a worker's health.
+    pub http_listeners: &'a [&'a str],
     /// The default of the application's own settings; see [`app_default`].
     pub app_default: &'a Table,
     /// Finds what is wrong with an `[app]` table; see [`app_problems`].

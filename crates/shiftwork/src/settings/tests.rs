@@ -57,6 +57,7 @@ impl Given {
             environment: &self.environment,
             builder: &builder,
             listeners: &["web", "Till-2"],
+            http_listeners: &["web"],
             app_default: &app_default::<App>().unwrap(),
             app_check: &app_problems::<App>,
         })
@@ -262,6 +263,18 @@ fn listeners_need_an_address_of_their_own() {
 }
 
 #[test]
+fn who_is_asked_for_its_health_has_to_be_there_and_to_speak_http() {
+    for right in ["/health", "web:/health"] {
+        assert_eq!(set(&[&format!("server.health={right}")]).errors(), [""; 0]);
+    }
+    for wrong in ["wbe", "Till-2"] {
+        let errors = set(&[&format!("server.health={wrong}:/health")]).errors();
+        let reason = format!("there is no {wrong:?} that speaks HTTP");
+        assert!(errors.len() == 1 && errors[0].contains(&reason), "{errors:?}");
+    }
+}
+
+#[test]
 fn an_application_without_settings_takes_none() {
     let snapshot = Snapshot { overrides: vec!["app.x=1".into()], ..Snapshot::default() };
     let inputs = Inputs {
@@ -269,6 +282,7 @@ fn an_application_without_settings_takes_none() {
         environment: &[],
         builder: &Table::new(),
         listeners: &[],
+        http_listeners: &[],
         app_default: &Table::new(),
         app_check: &app_problems::<NoApp>,
     };
@@ -291,6 +305,7 @@ fn lenient_keeps_what_is_right() {
         environment: &[],
         builder: &Table::new(),
         listeners: &[],
+        http_listeners: &[],
         app_default: &Table::new(),
         app_check: &app_problems::<NoApp>,
     };

@@ -95,7 +95,6 @@ where
         log_level::set(settings.server.log_level);
         let app = (server.app.read)(&settings)
             .map_err(|errors| Stop::Refused(format!("the settings are not right: {errors}")))?;
-        require_health_listener(server, &settings)?;
         let boot = make_boot(server, generation, &settings, app);
         prepare(&settings)?;
         tell(control, &FromTemplate::Hello(Box::new(hello(server, &settings, &boot.release))))?;
@@ -134,21 +133,6 @@ where
                 return ExitCode::SUCCESS;
             }
         }
-    }
-}
-
-/// What is asked for its health must be there.
-fn require_health_listener<P, S>(server: &Server<P, S>, settings: &Settings) -> Result<(), Stop>
-where
-    P: Send + Sync + 'static,
-    S: Send + Sync + 'static,
-{
-    match settings.server.health_target() {
-        Some((name, _)) if server.health_listener(name).is_none() => {
-            let listener = name.map_or_else(|| "listener".to_owned(), |it| format!("{it:?}"));
-            Err(Stop::Refused(format!("server.health: there is no {listener} that speaks HTTP")))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -84,6 +84,9 @@ fn a_long_drain_says_what_it_waits_for() {
         assert!(said.stderr.contains(words), "{words}: {said:?}");
     }
     assert!(said.stdout.starts_with("generation 2 is committed and the old one gone after "));
+    let log = shop.site.log();
+    assert_eq!(log.matches("generation 2 is committed after").count(), 1, "{log}");
+    assert!(log.contains("what generation 2 has replaced is gone"), "{log}");
     assert_eq!(slow.receive().unwrap().text(), "done");
     shop.stop();
 }

@@ -188,8 +188,13 @@ fn a_manager_that_dies_gives_the_proof_up() {
 
 #[test]
 fn who_is_to_be_asked_has_to_be_there() {
-    let said = Site::new().with("server.health", "till:/health").fails();
-    assert!(said.contains("server.health: there is no \"till\" that speaks HTTP"), "{said}");
+    let site = Site::new().with("server.health", "till:/health");
+    for arguments in [&["check"][..], &["start", "-d"]] {
+        let ended = site.run(arguments).expect(2);
+        let named = ended.stderr.contains("server.health");
+        assert!(named && ended.stderr.contains("no \"till\" that speaks HTTP"), "{ended:?}");
+    }
+    site.assert_nothing_left();
     let shop = Site::new().with("server.health", "web:/hello").start();
     shop.reload();
     shop.stop();

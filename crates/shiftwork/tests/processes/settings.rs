@@ -42,6 +42,17 @@ fn an_unknown_fault_is_told_with_the_known_ones() {
 }
 
 #[test]
+fn an_address_that_could_not_be_bound_is_told_by_check() {
+    let site = Site::new().with("listen.web.address", "vm:19711");
+    for arguments in [&["check"][..], &["start", "-d"]] {
+        let ended = site.run(arguments).expect(2);
+        assert!(ended.stderr.contains("listen.web.address"), "{ended:?}");
+        assert!(ended.stderr.contains("names are not looked up"), "{ended:?}");
+    }
+    site.assert_nothing_left();
+}
+
+#[test]
 fn flags_win_over_environment_over_file() {
     let site = Site::new();
     let mut command = site.command(&["check", "--set", "server.worker_num=5"]);

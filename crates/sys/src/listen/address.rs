@@ -19,7 +19,7 @@ pub enum AddressError {
     /// Neither form.
     #[error(
         "{0:?} is no address: write IP:PORT as in \"127.0.0.1:9501\" or \"[::1]:9501\", \
-         or \"unix:/path/to/socket\""
+         or \"unix:/path/to/socket\" (names are not looked up, but for \"localhost\")"
     )]
     Form(String),
     /// A Unix path that the kernel cannot hold, or that is relative.

@@ -40,6 +40,7 @@ fn command(line: &str) -> u8 {
         environment: &[],
         builder: &builder,
         listeners: &[],
+        http_listeners: &[],
         app_default: &default,
         app_check: &app_problems::<NoApp>,
     };
