@@ -175,6 +175,13 @@ pub enum Action {
         /// What.
         outcome: Outcome,
     },
+    /// Tell those who have waited longer, for the end of what was left; the log has it already.
+    Answer {
+        /// Who.
+        tickets: Vec<Ticket>,
+        /// What.
+        outcome: Outcome,
+    },
     /// The stop begins: no new connections are wanted from here on.
     Stopping,
     /// Write a line to the log.

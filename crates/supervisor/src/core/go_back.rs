@@ -76,7 +76,7 @@ impl Core {
         ));
         let deadline = Some(self.now + self.patience(to.workers));
         self.phase = Phase::RollingBack(Return { run, to, bound: false, deadline, reported: 0 });
-        self.report("rolling_back", 0, self.worker_num(to.workers));
+        self.report("rolling_back", 0, self.places_of(to).len() as u32);
         self.out.push(Action::Rebind { generation: to.workers });
     }
 
@@ -86,7 +86,7 @@ impl Core {
         self.warn(format!("rolling back generation {}: {}", run.generation, run.failure));
         self.phase =
             Phase::RollingBack(Return { run, to, bound: true, deadline: None, reported: 0 });
-        self.report("rolling_back", 0, self.worker_num(to.workers));
+        self.report("rolling_back", 0, self.places_of(to).len() as u32);
         self.advance_rolling_back();
     }
 

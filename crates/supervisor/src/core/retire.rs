@@ -143,7 +143,12 @@ impl Core {
             self.draining.iter().cloned().partition(|(_, outcome)| stopping || !drains(outcome));
         self.draining = rest;
         for (waiter, outcome) in done {
-            self.out.push(Action::Finish { tickets: vec![waiter.ticket], outcome });
+            // Those who still wait when a stop begins are let go, and nothing is gone yet.
+            if !stopping {
+                let generation = outcome.task_generation.unwrap_or(outcome.generation);
+                self.log(format!("what generation {generation} has replaced is gone"));
+            }
+            self.out.push(Action::Answer { tickets: vec![waiter.ticket], outcome });
         }
     }
 }

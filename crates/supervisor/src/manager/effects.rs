@@ -99,7 +99,11 @@ impl Manager {
                 self.exit = Some(0);
             }
             Action::Stopping => self.tell_master(&FromManager::Stopping, Vec::new()),
-            Action::Finish { tickets, outcome } => self.finish(tickets, outcome),
+            Action::Finish { tickets, outcome } => {
+                log_outcome(&outcome);
+                self.finish(tickets, outcome);
+            }
+            Action::Answer { tickets, outcome } => self.finish(tickets, outcome),
             Action::Log { warning: true, text } => tracing::warn!("{text}"),
             Action::Log { warning: false, text } => tracing::info!("{text}"),
             Action::Exit { code } => {
@@ -161,7 +165,6 @@ impl Manager {
         if outcome.outcome != Verdict::Committed {
             outcome.output = self.tails.of(self.latest).text();
         }
-        log_outcome(&outcome);
         for ticket in tickets {
             if ticket < WORKER_TICKETS {
                 let outcome = outcome.clone();

@@ -154,7 +154,7 @@ impl Manager {
 /// Those to the master; workers ask again.
 fn answers(actions: &[Action]) -> Vec<SavedAnswer> {
     let answer = |action: &Action| match action {
-        Action::Finish { tickets, outcome } => {
+        Action::Finish { tickets, outcome } | Action::Answer { tickets, outcome } => {
             let tickets: Vec<_> =
                 tickets.iter().copied().filter(|it| *it < WORKER_TICKETS).collect();
             (!tickets.is_empty()).then(|| SavedAnswer { tickets, outcome: outcome.clone() })

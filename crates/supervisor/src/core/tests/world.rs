@@ -281,7 +281,8 @@ impl World {
         let actions = self.core.on(event, self.now);
         for (index, action) in actions.into_iter().enumerate() {
             // Answers are written down as well.
-            if index < performed || matches!(action, Action::Finish { .. }) {
+            if index < performed || matches!(action, Action::Finish { .. } | Action::Answer { .. })
+            {
                 self.perform(&action);
                 self.log.push(action);
             }
@@ -492,7 +493,7 @@ impl World {
                 }
             }
             Action::KillTemplate { generation } => self.kill_template(*generation),
-            Action::Finish { tickets, outcome } => {
+            Action::Finish { tickets, outcome } | Action::Answer { tickets, outcome } => {
                 for ticket in tickets {
                     let twice = self.finished.insert(*ticket, outcome.clone());
                     assert!(twice.is_none(), "ticket {ticket} was answered twice");
