@@ -1,6 +1,7 @@
 //! The layers, laid over each other key by key.
 
 mod known;
+mod listen;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,8 +10,7 @@ use shiftwork_supervisor::settings::ServerSettings;
 use toml::{Table, Value};
 
 use super::{
-    DAEMONIZE, Inputs, Limits, Settings, SettingsError, Source, address, app, coerce, file, paths,
-    strict,
+    DAEMONIZE, Inputs, Limits, Settings, SettingsError, Source, app, coerce, file, paths, strict,
 };
 
 /// Environment variables that begin so are settings.
@@ -255,13 +255,7 @@ impl<'a> Layers<'a> {
             let source = self.sources.get(&key).cloned();
             self.error(&key, source, reason);
         }
-        if let Some((name, _)) = server.health_target()
-            && !self.inputs.http_listeners.iter().any(|it| name.is_none_or(|name| name == *it))
-        {
-            let source = self.sources.get("server.health").cloned();
-            let listener = name.map_or_else(|| "listener".to_owned(), |it| format!("{it:?}"));
-            self.error("server.health", source, format!("there is no {listener} that speaks HTTP"));
-        }
+        self.require_health_listener(&server);
         let listen = self.listen();
         let app = self.values.get("app").and_then(Value::as_table).cloned().unwrap_or_default();
         for problem in (self.inputs.app_check)(&app) {
@@ -326,45 +320,6 @@ impl<'a> Layers<'a> {
             Some(Source::File { path, .. }) => path.parent().unwrap_or(Path::new("/")).to_owned(),
             _ => self.inputs.snapshot.directory.clone(),
         }
-    }
-
-    fn listen(&mut self) -> BTreeMap<String, String> {
-        let mut listen: BTreeMap<String, String> = BTreeMap::new();
-        for name in self.inputs.listeners {
-            let key = format!("listen.{name}.address");
-            let path = ["listen", name, "address"].map(str::to_owned);
-            let source = self.sources.get(&key).cloned();
-            let resolved = match get(&self.values, &path) {
-                None => Err(format!(
-                    "the listener has no address; write [listen.{name}] address = \"…\" \
-                     in the settings file, or --set {key}=…"
-                )),
-                Some(Value::String(text)) => address::resolve(text, &self.base_of(&key)),
-                Some(_) => Err("must be a string, as \"127.0.0.1:9501\"".into()),
-            };
-            match resolved {
-                Ok(address) => {
-                    let taken = listen.iter().find(|(_, it)| **it == address);
-                    if let Some((other, _)) = taken
-                        && !address.ends_with(":0")
-                    {
-                        let reason = format!("{address} is the address of listen.{other} already");
-                        self.error(&key, source, reason);
-                        continue;
-                    }
-                    if let Some(Value::Table(table)) = self.values.get_mut("listen") {
-                        let value = Value::String(address.clone());
-                        let _ = insert(table, &path[1..], value, "listen", &mut self.sources);
-                        if let Some(source) = source {
-                            self.sources.insert(key, source);
-                        }
-                    }
-                    listen.insert((*name).to_owned(), address);
-                }
-                Err(reason) => self.error(&key, source, reason),
-            }
-        }
-        listen
     }
 }
 

@@ -336,6 +336,21 @@ fn who_waits_for_the_drain_is_answered_when_the_left_ones_are_gone() {
 }
 
 #[test]
+fn the_way_back_counts_to_one_total() {
+    let mut world = serving(settings(2, 1));
+    assert_eq!(world.reload(Scope::All).outcome, Verdict::Committed);
+    assert_eq!(world.back().outcome, Verdict::RolledBack);
+    let told = world.log.iter().filter_map(|it| match it {
+        Action::Progress { progress, .. } if progress.phase == "rolling_back" => {
+            Some((progress.done, progress.total))
+        }
+        _ => None,
+    });
+    let told: Vec<_> = told.collect();
+    assert!(told.first() == Some(&(0, 3)) && told.iter().all(|it| it.1 == 3), "{told:?}");
+}
+
+#[test]
 fn numbers_that_were_scaled_meanwhile_hold() {
     let mut world = serving(settings(2, 1));
     assert_eq!(world.reload(Scope::All).outcome, Verdict::Committed);
