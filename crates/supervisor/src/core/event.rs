@@ -200,12 +200,12 @@ pub enum Event {
         /// For the operator.
         reason: String,
     },
-    /// The answer to [`Action::Look`].
+    /// The answer to [`Action::Look`](super::action::Action::Look).
     Looked {
         /// What the children that were asked about show: a number that changes while they turn.
         beats: Vec<(ChildId, u64)>,
     },
-    /// The answer to [`Action::CheckHealth`].
+    /// The answer to [`Action::CheckHealth`](super::action::Action::CheckHealth).
     Health {
         /// Which.
         child: ChildId,
@@ -214,7 +214,7 @@ pub enum Event {
         /// What is wrong; None: it is healthy.
         failure: Option<String>,
     },
-    /// The answer to [`Action::Measure`].
+    /// The answer to [`Action::Measure`](super::action::Action::Measure).
     Measured {
         /// What the children that were asked about have counted.
         samples: Vec<(ChildId, Sample)>,
