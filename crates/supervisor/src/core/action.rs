@@ -58,6 +58,8 @@ pub enum Action {
     Doors {
         /// Which.
         child: ChildId,
+        /// How many workers there are: by now another number may be on its way.
+        workers: u32,
     },
     /// Let the template run `preload`.
     Load {

@@ -321,7 +321,7 @@ impl Core {
             .filter(|it| it.worker_id < number)
             .map(|it| it.id)
             .collect();
-        self.out.extend(children.into_iter().map(|child| Action::Doors { child }));
+        self.out.extend(children.into_iter().map(|child| Action::Doors { child, workers: number }));
     }
 
     /// Whoever fills no place any more goes, and hands over what it has.

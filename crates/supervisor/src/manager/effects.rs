@@ -39,7 +39,7 @@ impl Manager {
             Action::Bind { generation } => self.bind(generation, Binding::New),
             Action::Rebind { generation } => self.bind(generation, Binding::Again),
             Action::Widen { generation } => self.widen(generation),
-            Action::Doors { child } => self.assign_doors(child),
+            Action::Doors { child, workers } => self.assign_doors(child, workers),
             Action::Load { generation } => self.tell_template(generation, &ToTemplate::Load),
             Action::Fork { child, generation, kind, worker_id, queue } => {
                 if let Err(error) = self.fork(child, generation, kind, worker_id, queue) {

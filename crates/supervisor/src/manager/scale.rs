@@ -65,8 +65,9 @@ impl Manager {
         Ok(())
     }
 
-    /// Gives a worker the sockets that it may not have yet, and says which ones are its own.
-    pub(super) fn assign_doors(&mut self, child: ChildId) {
+    /// Gives a worker the sockets that it may not have yet, and says which ones are its own among so
+    /// many workers.
+    pub(super) fn assign_doors(&mut self, child: ChildId, workers: u32) {
         let Some((generation, worker_id)) =
             self.core.child(child).map(|it| (it.generation, it.worker_id))
         else {
@@ -74,7 +75,6 @@ impl Manager {
         };
         let Some(settings) = self.hello_of(generation).map(|it| &it.settings) else { return };
         let (mode, backlog) = (settings.listen_mode, settings.backlog);
-        let workers = self.core.worker_num(generation);
         let listeners = self.listeners.get(&generation).map_or(&[][..], Vec::as_slice);
         let mut slots = Vec::new();
         let mut gifts = Vec::new();

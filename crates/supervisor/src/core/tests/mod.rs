@@ -1,6 +1,7 @@
 //! The decisions, tested without a process.
 #![allow(clippy::unwrap_used)]
 
+mod explore;
 mod proofs;
 mod reloads;
 mod returns;

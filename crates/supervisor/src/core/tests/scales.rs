@@ -43,10 +43,22 @@ fn fewer_workers_leave_their_queues_to_the_others_before_they_drain() {
     let drained = position(&|it| matches!(it, Action::Drain { child, .. } if *child == leaver));
     for slot in [0, 1] {
         let stayer = world.child(1, Kind::Worker, slot);
-        assert!(position(&|it| *it == Action::Doors { child: stayer }) < drained);
+        assert!(position(&|it| *it == Action::Doors { child: stayer, workers: 2 }) < drained);
         assert!(world.processes[&stayer].doors.contains(&2));
     }
     assert!(world.queues_served().contains(&2));
+    assert_eq!(serving(&world).0, vec![0, 1]);
+}
+
+#[test]
+fn a_queue_is_left_to_the_others_although_the_next_change_wants_its_slot_back() {
+    let mut world = World::serving(2, 1);
+    world.ask_scale(workers(Count::By(-1)));
+    world.ask_scale(workers(Count::By(1)));
+    while let Some(event) = world.events.pop_front() {
+        world.tell(event);
+        assert!(world.queues_served().is_superset(&world.opened), "{:?}", world.processes);
+    }
     assert_eq!(serving(&world).0, vec![0, 1]);
 }
 

@@ -1,6 +1,7 @@
 //! A world without processes: it answers the core's actions with what processes would say.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::action::Action;
@@ -68,25 +69,28 @@ pub(super) struct Process {
     pub(super) doors: BTreeSet<u32>,
 }
 
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) core: Core,
     pub(super) now: Millis,
     pub(super) plan: Plan,
-    plans: BTreeMap<Generation, Plan>,
+    plans: BTreeMap<Generation, Rc<Plan>>,
     pub(super) templates: BTreeSet<Generation>,
     pub(super) processes: BTreeMap<ChildId, Process>,
-    hooks: BTreeSet<ChildId>,
+    pub(super) hooks: BTreeSet<ChildId>,
     pub(super) events: VecDeque<Event>,
     pub(super) log: Vec<Action>,
     pub(super) finished: BTreeMap<Ticket, Outcome>,
     pub(super) exit: Option<i32>,
     /// Draining processes stay until the test lets them go.
     pub(super) slow_drain: bool,
+    /// And all the more so: whatever they were told.
+    pub(super) drains_by_hand: bool,
     /// Whether anybody asks anything of the workers.
     pub(super) traffic: bool,
     next_ticket: Ticket,
     /// Slots whose sockets the master gives to everybody: it has been told that they were in use.
-    used: u32,
+    pub(super) used: u32,
     /// Slots that somebody has accepted on: connections can stand in their queues.
     pub(super) opened: BTreeSet<u32>,
     /// Another manager is to take up: as planned, or not.
@@ -94,7 +98,7 @@ pub(super) struct World {
 }
 
 /// Whether an event is about a child.
-fn concerns(event: &Event, id: ChildId) -> bool {
+pub(super) fn concerns(event: &Event, id: ChildId) -> bool {
     matches!(event,
         Event::Forked { child, .. }
         | Event::NotForked { child, .. }
@@ -129,6 +133,7 @@ impl World {
             finished: BTreeMap::new(),
             exit: None,
             slow_drain: false,
+            drains_by_hand: false,
             traffic: true,
             next_ticket: 0,
             used: 0,
@@ -144,6 +149,12 @@ impl World {
         assert_eq!(outcome.outcome, Verdict::Committed);
         world.log.clear();
         world
+    }
+
+    /// The ticket of whoever asks next.
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        self.next_ticket
     }
 
     pub(super) fn ask(&mut self, scope: Scope, until: Until) -> Ticket {
@@ -379,8 +390,7 @@ impl World {
     }
 
     /// What the manager gives a worker: its own slot, and those of workers that are no more.
-    fn doors(&self, generation: Generation, worker_id: u32) -> BTreeSet<u32> {
-        let number = self.core.worker_num(generation);
+    fn doors(&self, number: u32, worker_id: u32) -> BTreeSet<u32> {
         (0..number.max(self.used)).filter(|it| *it == worker_id || *it >= number).collect()
     }
 
@@ -420,10 +430,10 @@ impl World {
                     Event::Bound { generation }
                 });
             }
-            Action::Doors { child } => {
+            Action::Doors { child, workers } => {
                 let process = self.processes.get(child).cloned();
                 if let Some(process) = process {
-                    let doors = self.doors(process.generation, process.worker_id);
+                    let doors = self.doors(*workers, process.worker_id);
                     if process.serving && !process.draining {
                         self.opened.extend(&doors);
                     }
@@ -455,8 +465,9 @@ impl World {
             Action::Drain { child, grace, mode, .. } => {
                 if let Some(process) = self.processes.get_mut(child) {
                     process.draining = true;
-                    let stays =
+                    let slow =
                         self.slow_drain && grace.max_wait > 0 && *mode == DrainMode::HandOver;
+                    let stays = slow || self.drains_by_hand;
                     if !stays && process.stuck.is_none() {
                         self.gone(*child, Ended::Code(0));
                     }
@@ -551,7 +562,7 @@ impl World {
     /// Nothing goes wrong any more.
     pub(super) fn heal_all(&mut self) {
         self.plan.fault = Fault::None;
-        self.plans.values_mut().for_each(|plan| plan.fault = Fault::None);
+        self.plans.values_mut().for_each(|plan| Rc::make_mut(plan).fault = Fault::None);
     }
 
     /// Generations whose template stays for more than a rollback.
@@ -563,7 +574,7 @@ impl World {
     /// From here on this goes wrong in a generation.
     pub(super) fn set_fault(&mut self, generation: Generation, fault: Fault) {
         if let Some(plan) = self.plans.get_mut(&generation) {
-            plan.fault = fault;
+            Rc::make_mut(plan).fault = fault;
         }
     }
 
@@ -572,7 +583,8 @@ impl World {
     }
 
     fn execute(&mut self, generation: Generation) {
-        let plan = self.plans.entry(generation).or_insert_with(|| self.plan.clone()).clone();
+        let plan =
+            self.plans.entry(generation).or_insert_with(|| Rc::new(self.plan.clone())).clone();
         self.templates.insert(generation);
         match plan.fault {
             Fault::TemplateExits => {
@@ -590,7 +602,7 @@ impl World {
                     release: "r".into(),
                     settings: plan.settings.clone(),
                     listeners: Vec::new(),
-                    hooks: plan.hooks,
+                    hooks: plan.hooks.clone(),
                     health: plan.settings.health.is_some(),
                     places: None,
                 });
@@ -600,6 +612,10 @@ impl World {
     }
 
     fn load(&mut self, generation: Generation) {
+        // It has died, and the news is under way.
+        if !self.templates.contains(&generation) {
+            return;
+        }
         if self.fault(generation) == Fault::PreloadFails {
             let reason = "preload has panicked".into();
             self.events.push_back(Event::TemplateFailed { generation, reason });
@@ -623,7 +639,7 @@ impl World {
             return;
         }
         let doors = match kind {
-            Kind::Worker => self.doors(generation, worker_id),
+            Kind::Worker => self.doors(self.core.worker_num(generation), worker_id),
             Kind::TaskWorker => BTreeSet::new(),
         };
         let (serving, draining) = (false, false);
