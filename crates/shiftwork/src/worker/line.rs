@@ -22,9 +22,9 @@ pub(super) struct ControlLine {
 
 impl ControlLine {
     /// Must be called inside the runtime.
-    pub(super) fn new(channel: Arc<Channel>) -> io::Result<Self> {
+    pub(super) fn new(channel: Channel) -> io::Result<Self> {
         channel.set_blocking(false)?;
-        let channel = watch(channel, Interest::READABLE | Interest::WRITABLE)?;
+        let channel = watch(Arc::new(channel), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self { channel: Arc::new(channel) })
     }
 

@@ -19,7 +19,6 @@ mod row;
 mod share;
 mod tasks;
 mod voice;
-mod warden;
 mod wear;
 
 pub use asks::{AskError, ServerHandle};

@@ -29,7 +29,7 @@ use super::life::{DrainOrder, Life, Step};
 use super::line::ControlLine;
 use super::row::OwnRow;
 use super::voice::Voice;
-use super::{Inner, Worker, warden};
+use super::{Inner, Worker};
 
 /// What a process has from its template.
 pub(crate) struct Birth<P: 'static, S: 'static> {
@@ -129,9 +129,7 @@ where
         mut gifts: Gifts,
         begin: Begin,
     ) -> io::Result<Self> {
-        let control = Arc::new(control);
-        let line = ControlLine::new(Arc::clone(&control))?;
-        warden::watch(control, settings.server.max_wait_time + settings.server.guard_time)?;
+        let line = ControlLine::new(control)?;
         let out = line.writer();
         let voice = Voice::new(out.clone());
         let slab = gifts.slab.take().ok_or_else(|| io::Error::other("no slab was given"))?;

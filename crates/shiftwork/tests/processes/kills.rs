@@ -256,24 +256,6 @@ fn the_port_is_free_although_a_worker_does_not_turn() {
     shop.site.run(&["stop"]).expect(0);
 }
 
-/// Nobody is left to end a worker that does not turn.
-#[test]
-fn master_and_manager_at_once_leave_no_blocked_worker() {
-    let mut site = Site::new().with("server.worker_num", 1).with("server.max_wait_time", "1s");
-    site.put("server.guard_time", "1s");
-    let mut shop = site.start();
-    let _blocked = shop.block(300_000);
-    let manager = shop.status().one("manager");
-    // Both stand still, so that neither follows the other.
-    send(manager, signal::STOP);
-    shop.signal(signal::KILL);
-    send(manager, signal::KILL);
-    within(Duration::from_secs(10), "all processes go", || {
-        shop.site.processes().is_empty().then_some(())
-    });
-    shop.wait();
-}
-
 #[test]
 fn master_and_manager_at_once_leave_nothing() {
     let mut shop = Shop::start();
