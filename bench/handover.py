@@ -75,7 +75,8 @@ def handover():
         after.append((ended - returned) * 1000)
         old_us.append(sum(at_the_end.get(pid, before[pid]) - before[pid] for pid in old) / CONNECTIONS)
         # All that the new ones have done in their lives, their start included.
-        new_us.append(sum(cpu_us(pid) for pid in server.pids("worker")) / CONNECTIONS)
+        new = [pid for pid in server.pids("worker") if pid not in old]
+        new_us.append(sum(cpu_us(pid) for pid in new) / CONNECTIONS)
         alive.append(answered(connections))
     held = [it["connections"] for it in server.status()["processes"] if it["role"] == "worker"]
     server.stop()
