@@ -217,6 +217,10 @@ fn two_reloads() {
 #[test]
 fn new_task_workers_and_a_reload() {
     explore(plain(), Budget { mishaps: 1, ..asked(&[Ask::ReloadTasks, RELOAD]) });
+    explore(
+        plain(),
+        Budget { deaths: 1, template_deaths: 1, drains: 0, ..asked(&[Ask::ReloadTasks]) },
+    );
 }
 
 #[test]
@@ -272,4 +276,6 @@ fn a_stop() {
     let dying = Budget { deaths: 1, template_deaths: 1, manager_deaths: 1, ..Budget::default() };
     explore(plain(), Budget { asks: vec![Ask::Stop], ..dying });
     explore(plain(), asked(&[Ask::Stop, Ask::Hurry]));
+    // One of the two waits for the other.
+    explore(plain(), Budget { drains: 0, ..asked(&[RELOAD, Ask::Rollback, Ask::Stop]) });
 }
