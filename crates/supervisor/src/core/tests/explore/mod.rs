@@ -279,3 +279,12 @@ fn a_stop() {
     // One of the two waits for the other.
     explore(plain(), Budget { drains: 0, ..asked(&[RELOAD, Ask::Rollback, Ask::Stop]) });
 }
+
+#[test]
+fn the_master_dies() {
+    explore(plain(), asked(&[RELOAD, Ask::MasterGone]));
+    let dying = Budget { deaths: 1, template_deaths: 1, ..Budget::default() };
+    explore(plain(), Budget { asks: vec![Ask::MasterGone], ..dying });
+    explore(plain(), Budget { drains: 0, ..asked(&[RELOAD, Ask::Rollback, Ask::MasterGone]) });
+    explore(plain(), Budget { drains: 0, ..asked(&[Ask::Upgrade, Ask::MasterGone]) });
+}

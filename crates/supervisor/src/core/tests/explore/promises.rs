@@ -13,7 +13,7 @@ use super::step::Ask;
 impl Walk {
     /// Notes for what the answer is that will be due, and what was in force when it was asked.
     pub(super) fn note_ask(&mut self, ask: Ask) {
-        if !matches!(ask, Ask::Stop | Ask::Hurry) {
+        if !matches!(ask, Ask::Stop | Ask::Hurry | Ask::MasterGone) {
             self.asked.insert(self.world.asked(), (ask, self.world.core.generation()));
         }
     }

@@ -63,6 +63,8 @@ pub(super) enum Ask {
     Fewer,
     Stop,
     Hurry,
+    /// Nobody wants it: the master has died.
+    MasterGone,
 }
 
 impl Ask {
@@ -75,6 +77,7 @@ impl Ask {
         match self {
             Self::Stop => return Event::Stop,
             Self::Hurry => return Event::Hurry,
+            Self::MasterGone => return Event::MasterGone,
             _ => {}
         }
         let ticket = Some(world.ticket());
@@ -251,6 +254,9 @@ impl Walk {
                 let event = Moment::Ask(ask).event(world);
                 self.note_ask(ask);
                 self.world.tell(event);
+                // At rest nothing is left then.
+                let ends = matches!(ask, Ask::Stop | Ask::MasterGone);
+                assert!(!ends || self.world.core.is_stopping(), "{ask:?} does not end it");
             }
             Step::Drained(child) => {
                 self.budget.drains -= 1;
