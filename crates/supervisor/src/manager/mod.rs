@@ -312,7 +312,9 @@ impl Manager {
             }
         }
         for (child, process) in &self.processes.children {
-            if let Some(line) = &process.line {
+            // Heard once its pid is known: of two things that it says and its template does, the next
+            // manager would know the first alone, and take it for nobody.
+            if let Some(line) = process.line.as_ref().filter(|_| process.pid.is_some()) {
                 poller.add(Source::Child(*child), line.channel().as_fd(), interest(line));
             }
             if let Some(output) = &process.output {
