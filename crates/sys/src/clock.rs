@@ -17,28 +17,28 @@ pub fn monotonic_us() -> u64 {
     seconds * 1_000_000 + nanoseconds / 1000
 }
 
-/// Tells what [`monotonic_ms`] was at an [`Instant`] that the caller has anyway: it reads no clock.
+/// Tells what [`monotonic_us`] was at an [`Instant`] that the caller has anyway: it reads no clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Anchor {
     at: Instant,
-    ms: u64,
+    us: u64,
 }
 
 impl Anchor {
     /// Reads both clocks, which are one and the same.
     #[must_use]
     pub fn now() -> Self {
-        Self { at: Instant::now(), ms: monotonic_ms() }
+        Self { at: Instant::now(), us: monotonic_us() }
     }
 
-    /// Milliseconds of the monotonic clock at `instant`; right to one of them. Those before the
+    /// Microseconds of the monotonic clock at `instant`; right to a few of them. Those before the
     /// anchor are taken for the anchor's own.
     #[inline]
     #[must_use]
-    pub fn ms_at(&self, instant: Instant) -> u64 {
+    pub fn us_at(&self, instant: Instant) -> u64 {
         let since = instant.saturating_duration_since(self.at);
-        // In words of 64 bits, unlike `as_millis`: a request asks for it.
-        self.ms + since.as_secs() * 1000 + u64::from(since.subsec_millis())
+        // In words of 64 bits, unlike `as_micros`: a request asks for it.
+        self.us + since.as_secs() * 1_000_000 + u64::from(since.subsec_micros())
     }
 }
 
@@ -57,11 +57,11 @@ mod tests {
 
     #[test]
     fn an_anchor_tells_the_clock_that_others_read() {
-        let before = monotonic_ms();
+        let before = monotonic_us();
         let anchor = Anchor::now();
-        let told = anchor.ms_at(Instant::now());
-        assert!((before..=monotonic_ms()).contains(&told), "{told}");
-        assert_eq!(anchor.ms_at(anchor.at + Duration::from_millis(1500)), anchor.ms + 1500);
-        assert_eq!(anchor.ms_at(anchor.at - Duration::from_millis(1)), anchor.ms);
+        let told = anchor.us_at(Instant::now());
+        assert!((before..=monotonic_us()).contains(&told), "{told}");
+        assert_eq!(anchor.us_at(anchor.at + Duration::from_millis(1500)), anchor.us + 1_500_000);
+        assert_eq!(anchor.us_at(anchor.at - Duration::from_millis(1)), anchor.us);
     }
 }

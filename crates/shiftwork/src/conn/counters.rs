@@ -7,7 +7,7 @@ use http::StatusCode;
 use shiftwork_sys::clock::Anchor;
 use shiftwork_sys::slab::{Row, Slab};
 
-use super::work::Work;
+use super::in_hand::Kind;
 
 /// Counters of one worker: they lie where other processes see them, so that they are true even while
 /// a handler blocks the worker.
@@ -95,32 +95,45 @@ impl Counters {
         self.row().one_fewer_connection();
     }
 
+    /// The time by which requests are measured: microseconds of the monotonic clock.
     #[inline]
-    pub(super) fn begun(&self, now: Instant) {
+    pub(super) fn now_us(&self) -> u64 {
+        self.us_at(Instant::now())
+    }
+
+    #[inline]
+    pub(super) fn us_at(&self, instant: Instant) -> u64 {
+        self.clock.us_at(instant)
+    }
+
+    /// Something begins now; gives when that is.
+    #[inline]
+    pub(super) fn begun(&self) -> u64 {
+        let now_us = self.now_us();
         let row = self.row();
         if row.one_more_in_flight() == 0 {
             // A blocked worker does not sweep: this is the oldest until then.
-            row.set_oldest_ms(self.clock.ms_at(now));
+            row.set_oldest_ms(now_us / 1000);
         }
+        now_us
     }
 
-    /// What has begun is over.
+    /// What has begun then is over now.
     #[inline]
-    pub(super) fn over(&self, work: &Work, class: Class, lasted: Duration) {
+    pub(super) fn over(&self, kind: Kind, class: Class, since_us: u64) {
         let row = self.row();
         let counts = &row.counts;
-        counts.latency.record(u64::try_from(lasted.as_micros()).unwrap_or(u64::MAX));
-        match (work, class) {
-            (Work::Handler(_), _) => counts.add_calls(1),
-            (Work::Request(..), 1) => counts.add_informational(1),
-            (Work::Request(..), 2) => counts.add_successes(1),
-            (Work::Request(..), 3) => counts.add_redirects(1),
-            (Work::Request(..), 4) => counts.add_client_errors(1),
-            (Work::Request(..), 5..) => counts.add_failures(1),
+        counts.latency.record(self.now_us().saturating_sub(since_us));
+        match (kind, class) {
+            (Kind::Request, 1) => counts.add_informational(1),
+            (Kind::Request, 2) => counts.add_successes(1),
+            (Kind::Request, 3) => counts.add_redirects(1),
+            (Kind::Request, 4) => counts.add_client_errors(1),
+            (Kind::Request, 5..) => counts.add_failures(1),
             // Cut, or left by its client with nobody to finish it.
-            (Work::Request(..), 0) | (Work::Answer, _) => {}
+            (Kind::Request, 0) => {}
+            _ => counts.add_calls(1),
         }
-        counts.add_requests(1);
         if row.one_fewer_in_flight() == 1 {
             row.set_oldest_ms(0);
         }
@@ -160,27 +173,27 @@ mod tests {
         let slab = Arc::new(Slab::create(4).unwrap());
         let registry = Registry::counting(Counters::shown(Arc::clone(&slab), 3));
         let conn = registry.open(Protocol::Http1, PEER, Duration::ZERO);
-        let get = || Work::request(&http::Method::GET, &http::Uri::from_static("/"));
+        let get = || conn.begin_request(&http::Method::GET, &http::Uri::from_static("/"));
         for status in [101, 200, 204, 301, 404, 500, 503] {
-            conn.begin(get());
+            get();
             assert!(slab.row(3).in_flight() == 1 && slab.row(3).oldest_ms() > 0);
             conn.answered(StatusCode::from_u16(status).unwrap());
             conn.end();
         }
         // Cut before its answer; the one before must not lend it its class.
-        conn.begin(get());
+        get();
         conn.end();
-        conn.begin(Work::Handler(Call::Message));
+        conn.begin_call(Call::Message);
         conn.end();
         conn.handler_failed();
         // A connection that comes over asks for nothing.
-        conn.begin(Work::Handler(Call::Resume));
+        conn.begin_call(Call::Resume);
         assert_eq!(slab.row(3).in_flight(), 0);
         conn.end();
         let row = slab.row(3);
         let sums = row.counts.read();
         assert_eq!((row.in_flight(), row.oldest_ms(), row.connections()), (0, 0, 1));
-        assert_eq!((sums.requests, sums.latency.count(), sums.calls), (9, 9, 1));
+        assert_eq!((sums.requests(), sums.latency.count(), sums.calls), (9, 9, 1));
         assert_eq!((sums.informational, sums.successes, sums.redirects), (1, 2, 1));
         assert_eq!((sums.client_errors, sums.failures, sums.handler_errors), (1, 2, 1));
         drop(conn);
@@ -196,14 +209,14 @@ mod tests {
                 scope.spawn(|| {
                     let conn = registry.open(Protocol::Tcp, PEER, Duration::ZERO);
                     for _ in 0..10_000 {
-                        conn.begin(Work::Handler(Call::Message));
+                        conn.begin_call(Call::Message);
                         conn.end();
                     }
                 });
             }
         });
         let sums = slab.row(0).counts.read();
-        assert_eq!((sums.requests, sums.calls, sums.latency.count()), (40_000, 40_000, 40_000));
+        assert_eq!((sums.requests(), sums.calls, sums.latency.count()), (40_000, 40_000, 40_000));
         assert_eq!((slab.row(0).in_flight(), slab.row(0).connections()), (0, 0));
     }
 }

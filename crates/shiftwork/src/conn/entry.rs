@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::counters::{Counters, class_of};
+use super::in_hand::{InHand, Kind};
 use super::orders::Orders;
 use super::registry::Shared;
 use super::work::{Cut, Work};
@@ -63,7 +64,7 @@ pub struct Conn {
     phase: AtomicU64,
     /// The waker of the driver's task. Not taken out by a wake, so it is set once.
     waker: Mutex<Option<Waker>>,
-    work: Mutex<Option<(Work, Instant)>>,
+    in_hand: InHand,
     /// How what is in hand was answered: a [`Class`](super::counters::Class).
     answer: AtomicU8,
     /// Output may be waiting in this process: written, and not flushed yet.
@@ -108,7 +109,7 @@ impl Conn {
             orders: AtomicU32::new(orders.0),
             phase: AtomicU64::new(Phase::Idle as u64),
             waker: Mutex::new(None),
-            work: Mutex::new(None),
+            in_hand: InHand::nothing(),
             answer: AtomicU8::new(0),
             unsent: AtomicBool::new(false),
             detached: AtomicBool::new(false),
@@ -198,6 +199,7 @@ impl Conn {
     }
 
     /// What the connection is doing.
+    #[inline]
     pub fn phase(&self) -> Phase {
         phase_of(self.phase.load(Relaxed))
     }
@@ -254,35 +256,46 @@ impl Conn {
         self.unsent.load(Relaxed)
     }
 
-    /// A request, or the handler of a message, begins.
-    pub fn begin(&self, work: Work) {
-        let now = Instant::now();
-        if work.is_request() {
-            self.counters.begun(now);
-        }
+    /// A request begins.
+    #[inline]
+    pub fn begin_request(&self, method: &Method, uri: &Uri) {
+        let now_us = self.counters.begun();
         self.answer.store(0, Relaxed);
-        let mut slot = lock(&self.work);
-        // An expiry that came too late for the request before must not hit this one.
-        if self.orders().any(Orders::REQUEST_EXPIRED) {
-            self.take_back(Orders::REQUEST_EXPIRED);
-        }
-        *slot = Some((work, now));
-        drop(slot);
+        self.in_hand.request(method, uri, now_us, || self.forget_expiry());
         self.set_phase(Phase::InHand);
     }
 
-    /// What began with [`begin`](Conn::begin) is done, its answer included.
+    /// The handler of another protocol begins.
+    pub fn begin_call(&self, call: Call) {
+        let now_us = match Kind::of(call).is_asked_for() {
+            true => self.counters.begun(),
+            false => self.counters.now_us(),
+        };
+        self.answer.store(0, Relaxed);
+        self.in_hand.call(call, now_us, || self.forget_expiry());
+        self.set_phase(Phase::InHand);
+    }
+
+    /// An expiry that came too late for the request before must not hit the next one.
+    #[inline]
+    fn forget_expiry(&self) {
+        if self.orders().any(Orders::REQUEST_EXPIRED) {
+            self.take_back(Orders::REQUEST_EXPIRED);
+        }
+    }
+
+    /// What has begun is done, its answer included.
+    #[inline]
     pub fn end(&self) {
-        let done = lock(&self.work).take();
+        let (kind, since_us) = self.in_hand.end();
         self.set_phase(Phase::Idle);
-        if let Some((work, since)) = done
-            && work.is_request()
-        {
-            self.counters.over(&work, self.answer.load(Relaxed), since.elapsed());
+        if kind.is_asked_for() {
+            self.counters.over(kind, self.answer.load(Relaxed), since_us);
         }
     }
 
     /// The request in hand is answered with `status`; it counts when it has ended.
+    #[inline]
     pub fn answered(&self, status: StatusCode) {
         self.answer.store(class_of(status), Relaxed);
     }
@@ -299,26 +312,32 @@ impl Conn {
         }
     }
 
-    /// What is in hand, and since when.
-    pub fn work(&self) -> Option<(Work, Instant)> {
-        lock(&self.work).clone()
+    /// What is in hand, and for how long it has been.
+    pub fn work(&self) -> Option<(Work, Duration)> {
+        let (work, since_us) = self.in_hand.read()?;
+        Some((work, Duration::from_micros(self.counters.now_us().saturating_sub(since_us))))
     }
 
-    /// Since when something is in hand; orders it to end if `is_over` says so of that time.
-    pub(super) fn judge_work(&self, is_over: impl FnOnce(Instant) -> bool) -> Option<Instant> {
-        let work = lock(&self.work);
-        let (_, since) = work.as_ref()?;
-        if is_over(*since) {
-            // Under the lock: no other request can have begun meanwhile.
-            self.order(Orders::REQUEST_EXPIRED);
-        }
-        Some(*since)
+    /// How long something has been in hand, as of `now_us`; orders it to end if `is_over` says so of
+    /// that time.
+    pub(super) fn judge_work(
+        &self,
+        now_us: u64,
+        is_over: impl FnOnce(Duration) -> bool,
+    ) -> Option<Duration> {
+        let age = |since_us| Duration::from_micros(now_us.saturating_sub(since_us));
+        let since_us = self.in_hand.judge(|since_us| {
+            if is_over(age(since_us)) {
+                self.order(Orders::REQUEST_EXPIRED);
+            }
+        })?;
+        Some(age(since_us))
     }
 
     /// What is in hand, in words for the log.
     pub(super) fn in_hand(&self) -> Option<Cut> {
         let (work, age) = match self.work() {
-            Some((work, since)) => (work, since.elapsed()),
+            Some(in_hand) => in_hand,
             None if self.has_unsent() => (Work::Answer, self.quiet_for()),
             None => return None,
         };
@@ -348,7 +367,7 @@ impl session::Control for Conn {
     }
 
     fn begin(&self, call: Call) {
-        Conn::begin(self, Work::Handler(call));
+        Conn::begin_call(self, call);
     }
 
     fn end(&self) {

@@ -7,6 +7,7 @@
 
 mod counters;
 mod entry;
+mod in_hand;
 mod orders;
 pub mod panics;
 mod registry;

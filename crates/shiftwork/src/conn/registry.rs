@@ -234,17 +234,17 @@ impl Registry {
     /// Looks at every connection and orders those that are over a limit to end. To be called a few
     /// times a second; limits are kept to within one interval, never broken early.
     pub fn sweep(&self, now: Instant, limits: SweepLimits) {
-        let mut oldest: Option<Instant> = None;
+        let now_us = self.shared.counters.us_at(now);
+        let mut oldest: Option<Duration> = None;
         for conn in self.all() {
             let raw = conn.raw_phase();
             let since = observe(&conn, raw, now);
             let phase = phase_of(raw);
             if phase == Phase::InHand {
                 let is_http = conn.protocol() == Protocol::Http1;
-                let is_over = |began| is_http && over(limits.request, began, now);
-                if let Some(began) = conn.judge_work(is_over) {
-                    oldest = Some(oldest.map_or(began, |oldest| oldest.min(began)));
-                }
+                let limit = limits.request;
+                let is_over = |age| is_http && !limit.is_zero() && age >= limit;
+                oldest = oldest.max(conn.judge_work(now_us, is_over));
             }
             // The other protocols look after their own silence.
             if conn.protocol() != Protocol::Http1 {
@@ -260,9 +260,7 @@ impl Registry {
                 conn.order(Orders::IDLE_EXPIRED);
             }
         }
-        let age = oldest.map_or(0, |since| {
-            now.saturating_duration_since(since).as_millis().clamp(1, u64::MAX.into())
-        });
+        let age = oldest.map_or(0, |age| age.as_millis().clamp(1, u64::MAX.into()));
         self.shared.oldest_ms.store(u64::try_from(age).unwrap_or(u64::MAX), Relaxed);
     }
 

@@ -30,6 +30,7 @@ pub struct RequestBody {
 const MOST_IN_VAIN: u64 = 1024 * 1024;
 
 impl RequestBody {
+    #[inline]
     pub(super) fn new(incoming: Incoming, limit: u64, guard: BodyGuard, held_back: bool) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let incoming = Some(Limited::new(incoming, limit));
@@ -45,11 +46,17 @@ impl RequestBody {
 impl Drop for RequestBody {
     /// hyper closes a connection of whose request a part is left. So what a handler leaves is read
     /// in its place, unless it is much or will perhaps never be sent.
+    #[inline]
     fn drop(&mut self) {
-        let Some(incoming) = self.incoming.take() else { return };
-        if !self.guard.is_open() {
-            return;
+        if self.guard.is_open() {
+            self.leave();
         }
+    }
+}
+
+impl RequestBody {
+    fn leave(&mut self) {
+        let Some(incoming) = self.incoming.take() else { return };
         if incoming.is_end_stream() {
             return self.guard.finished();
         }

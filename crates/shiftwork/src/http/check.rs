@@ -1,7 +1,8 @@
 //! A request of the process's own to its own service, over no connection.
 
 use std::future::poll_fn;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 
 use http::header::{HOST, USER_AGENT};
 use http::{Request, Response};
@@ -9,8 +10,12 @@ use http_body::Body;
 use http_body_util::BodyExt;
 
 use super::body::RequestBody;
+use super::current::Current;
 use super::handler::HttpService;
 use crate::session::Peer;
+
+/// Who asks.
+const NOBODY: Peer = Peer::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
 
 /// As much of an answer that is not good is told, in bytes.
 const MOST_TOLD: usize = 200;
@@ -23,12 +28,18 @@ pub async fn check<S: HttpService>(mut service: S, path: String) -> Result<(), S
     let request = Request::get(&path)
         .header(HOST, "localhost")
         .header(USER_AGENT, "shiftwork")
-        .extension(Peer::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
         .body(RequestBody::none())
         .map_err(|error| format!("{path} cannot be asked for: {error}"))?;
     let failed = |error: S::Error| format!("{path} failed: {}", error.into());
-    poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
-    let response = service.call(request).await.map_err(failed)?;
+    let mut answer = pin!(async {
+        poll_fn(|cx| service.poll_ready(cx)).await?;
+        service.call(request).await
+    });
+    let response = poll_fn(|cx| {
+        let _current = Current::is(NOBODY);
+        answer.as_mut().poll(cx)
+    });
+    let response = response.await.map_err(failed)?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -56,14 +67,17 @@ async fn beginning<B: Body<Data = bytes::Bytes>>(response: Response<B>) -> Strin
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use axum::Router;
     use axum::routing::get;
-    use axum::{Extension, Router};
     use http::StatusCode;
 
     fn service() -> Router {
         Router::new()
             .route("/well", get(async || StatusCode::NO_CONTENT))
-            .route("/peer", get(async |Extension(peer): Extension<Peer>| peer.to_string()))
+            .route(
+                "/peer",
+                get(async || Peer::current().map(|it| it.to_string()).ok_or(StatusCode::CONFLICT)),
+            )
             .route("/ill", get(async || (StatusCode::SERVICE_UNAVAILABLE, "no database\nat all")))
             .route("/moved", get(async || StatusCode::FOUND))
     }

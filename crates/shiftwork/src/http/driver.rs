@@ -1,6 +1,6 @@
 //! The life of an HTTP connection in this worker.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
+use super::current::Current;
 use super::handler::{Dispatch, HttpService};
 use super::io::{Io, Rest};
 use super::limits::{HttpLimits, MAX_UNREAD};
@@ -41,7 +42,8 @@ pub async fn serve<S: HttpService>(
         let io = Io::new(stream, prefix, Arc::clone(&link));
         let dispatch = Dispatch::new(service, Arc::clone(&link), &limits);
         let mut connection = builder(&limits).serve_connection(io, dispatch);
-        let end = drive(&mut connection, &link).await;
+        let drive = Drive { connection: &mut connection, link: &link, registered: None };
+        let end = drive.await;
         let back = take_apart(connection);
         match end {
             End::Cut => return Outcome::Closed(CloseReason::Cut),
@@ -126,34 +128,49 @@ enum End {
     Cut,
 }
 
-async fn drive<S: HttpService>(connection: &mut Connection<S>, link: &Link) -> End {
-    let conn = &link.conn;
-    let mut registered: Option<Waker> = None;
-    poll_fn(|cx| {
-        if !registered.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+/// Runs a connection until hyper or an order ends it.
+///
+/// One function from here to hyper, for it is on the way of every request: after a system call the
+/// processor predicts no return any more, so each call in between costs more than it looks.
+struct Drive<'a, S: HttpService> {
+    connection: &'a mut Connection<S>,
+    link: &'a Link,
+    registered: Option<Waker>,
+}
+
+impl<S: HttpService> Future for Drive<'_, S> {
+    type Output = End;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let this = &mut *self;
+        let conn = &this.link.conn;
+        if !this.registered.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             conn.register(cx.waker());
-            registered = Some(cx.waker().clone());
+            this.registered = Some(cx.waker().clone());
         }
         if conn.orders().any(Orders::CUT) {
             return Poll::Ready(End::Cut);
         }
-        if let Poll::Ready(end) = run(connection, cx) {
-            return Poll::Ready(end);
+        let current = Current::is(conn.peer());
+        let done = Pin::new(&mut *this.connection).poll(cx);
+        drop(current);
+        if let Poll::Ready(done) = done {
+            return Poll::Ready(end_of(done));
         }
         let orders = conn.orders();
         if orders.is_empty() {
             return Poll::Pending;
         }
-        obey(connection, link, orders, cx)
-    })
-    .await
+        obey(this.connection, this.link, orders, cx)
+    }
 }
 
-fn run<S: HttpService>(connection: &mut Connection<S>, cx: &mut Context<'_>) -> Poll<End> {
-    Pin::new(connection).poll(cx).map(|done| match done {
+fn end_of(done: hyper::Result<()>) -> End {
+    match done {
         Ok(()) => End::Done,
         Err(error) => End::Failed(describe(&error)),
-    })
+    }
 }
 
 /// What the orders mean at this moment; called after hyper has had its turn.
@@ -200,7 +217,7 @@ fn between<S: HttpService>(
     // Told to finish, hyper is done at once only if it is idle by its own rules. It may know of body
     // bytes that nobody has read, which must never be taken for a request.
     Pin::new(&mut *connection).graceful_shutdown();
-    run(connection, cx).map(|end| match end {
+    Pin::new(connection).poll(cx).map(|done| match end_of(done) {
         End::Done => End::Between,
         other => other,
     })

@@ -18,10 +18,11 @@ use tower_service::Service;
 use super::BoxError;
 use super::UpgradeTo;
 use super::body::{RequestBody, ResponseBody};
+use super::current::Current;
 use super::limits::HttpLimits;
 use super::link::{BodyGuard, Link, Ticket};
 use super::refuse;
-use crate::conn::{Orders, Work, panics};
+use crate::conn::{Orders, panics};
 
 /// What a service must be to serve HTTP here; holds for every fitting `tower` service, so never
 /// implement it.
@@ -79,36 +80,41 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Dispatch<S> 
     type Future = Handler<S>;
 
     fn call(&self, request: Request<Incoming>) -> Handler<S> {
-        let work = Work::request(request.method(), request.uri());
-        let ticket = Ticket::new(&self.link, work);
+        let ticket = Ticket::new(&self.link, request.method(), request.uri());
         if request.body().size_hint().lower() > self.body_size {
             self.link.give_up_body();
             return Handler::refused(refuse::answer(StatusCode::PAYLOAD_TOO_LARGE, ticket));
         }
         let is_empty = request.body().is_end_stream();
         let held_back = !is_empty && request.headers().contains_key(EXPECT);
-        let mut request = request.map(|incoming| {
-            let guard = match is_empty {
-                true => BodyGuard::none(),
-                false => BodyGuard::open(&self.link),
-            };
-            RequestBody::new(incoming, self.body_size, guard, held_back)
-        });
-        request.extensions_mut().insert(self.link.conn.peer());
-
+        let (head, incoming) = request.into_parts();
+        let guard = match is_empty {
+            true => BodyGuard::none(),
+            false => BodyGuard::open(&self.link),
+        };
+        let body = RequestBody::new(incoming, self.body_size, guard, held_back);
+        let mut request = Some(Request::from_parts(head, body));
         let service = &mut *self.service.borrow_mut();
+        // What crosses `catch` is moved once more each time, so the request and the answer do not.
+        let mut stage = Stage::Done;
         // Almost every service is always ready; only one that is not costs a clone. Whichever copy
         // was asked has to be the one that is called, since readiness may be a reservation.
-        let begun = panics::catch(|| match service.poll_ready(&mut no_task()) {
-            Poll::Ready(Ok(())) => Stage::running(service.call(request)),
-            Poll::Ready(Err(error)) => Stage::Failed(error.into()),
-            Poll::Pending => {
-                let fresh = service.clone();
-                let waiting = mem::replace(service, fresh);
-                Stage::Waiting(Box::new((waiting, request)))
-            }
+        let begun = panics::catch(|| {
+            let ready = service.poll_ready(&mut no_task());
+            let Some(request) = request.take() else { return };
+            stage = match ready {
+                Poll::Ready(Ok(())) => Stage::running(service.call(request)),
+                Poll::Ready(Err(error)) => Stage::Failed(error.into()),
+                Poll::Pending => {
+                    let fresh = service.clone();
+                    let waiting = mem::replace(service, fresh);
+                    Stage::Waiting(Box::new((waiting, request)))
+                }
+            };
         });
-        let stage = begun.unwrap_or_else(Stage::Panicked);
+        if let Err(panicked) = begun {
+            stage = Stage::Panicked(panicked);
+        }
         Handler { stage, ticket: Some(ticket), detach: self.detach }
     }
 }
@@ -188,12 +194,11 @@ impl<S: HttpService> Handler<S> {
                 };
             }
         };
-        match panics::catch(|| running.as_mut().poll(cx)) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(response))) => Poll::Ready(Ok(response)),
-            Ok(Poll::Ready(Err(error))) => Poll::Ready(Err(Failure::Error(error.into()))),
-            Err(panicked) => Poll::Ready(Err(Failure::Panic(panicked))),
+        let mut answered = Poll::Pending;
+        if let Err(panicked) = panics::catch(|| answered = running.as_mut().poll(cx)) {
+            return Poll::Ready(Err(Failure::Panic(panicked)));
         }
+        answered.map_err(|error| Failure::Error(error.into()))
     }
 
     /// Drops the handler. A panic in a destructor is the handler's panic.
@@ -271,8 +276,7 @@ fn fail<B>(failure: Failure, ticket: Ticket) -> Response<ResponseBody<B>> {
 }
 
 fn log_expired(ticket: &Ticket) {
-    if let Some((work, since)) = ticket.conn().work() {
-        let age = since.elapsed();
+    if let Some((work, age)) = ticket.conn().work() {
         tracing::warn!(%work, ?age, "a handler was cut: it has not answered in request_timeout");
     }
 }
@@ -306,6 +310,7 @@ impl<S: HttpService> Future for Detached<S> {
         let handler = &mut self.0;
         let Some(ticket) = &handler.ticket else { return Poll::Ready(()) };
         ticket.conn().register(cx.waker());
+        let _current = Current::is(ticket.conn().peer());
         let orders = ticket.conn().orders();
         if orders.any(Orders::CUT | Orders::REQUEST_EXPIRED) {
             if orders.any(Orders::REQUEST_EXPIRED) {

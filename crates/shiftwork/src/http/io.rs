@@ -42,10 +42,12 @@ impl Io {
 
     /// Whether hyper speaks unasked. It does so once, about a head that it cannot read, and then is
     /// done with the connection: the driver says it in its place, with the application's marks.
+    #[inline]
     fn is_refusal(&self) -> bool {
         self.link.is_quiet()
     }
 
+    #[inline]
     fn written(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(1..)) = poll {
             self.link.conn.progress();
@@ -55,6 +57,7 @@ impl Io {
 }
 
 impl Read for Io {
+    #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -80,6 +83,7 @@ impl Read for Io {
 }
 
 impl Write for Io {
+    #[inline]
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -94,6 +98,7 @@ impl Write for Io {
         self.written(poll)
     }
 
+    #[inline]
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -114,6 +119,7 @@ impl Write for Io {
     }
 
     /// hyper flushes only when its own buffer is empty: then all has been written.
+    #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if let Poll::Ready(Ok(())) = flushed {

@@ -4,15 +4,15 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::{Method, Uri};
+
 use super::UpgradeTo;
-use crate::conn::{Conn, Orders, Work};
+use crate::conn::{Conn, Orders, Phase};
 
 /// Shared by the socket's wrapper, the handler, both bodies and the driver of one hyper connection.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) conn: Arc<Conn>,
-    /// Requests being handled or answered, plus request bodies that are still held by someone.
-    in_flight: AtomicU32,
     /// Request bodies that are not read to their end.
     open_bodies: AtomicU32,
     /// A body was given up before its end, so hyper will close the connection.
@@ -26,7 +26,6 @@ impl Link {
     pub(super) fn new(conn: Arc<Conn>) -> Arc<Link> {
         Arc::new(Link {
             conn,
-            in_flight: AtomicU32::new(0),
             open_bodies: AtomicU32::new(0),
             unread_body: AtomicBool::new(false),
             is_touched: AtomicBool::new(false),
@@ -55,8 +54,11 @@ impl Link {
 
     /// Whether all requests are answered and all answers have left this process, as far as this side
     /// can tell. hyper has the last word.
+    #[inline]
     pub(super) fn is_quiet(&self) -> bool {
-        self.in_flight.load(Acquire) == 0 && !self.conn.has_unsent()
+        self.conn.phase() != Phase::InHand
+            && self.open_bodies.load(Acquire) == 0
+            && !self.conn.has_unsent()
     }
 
     /// Whether hyper has not dispatched any request.
@@ -70,6 +72,7 @@ impl Link {
     }
 
     /// Whether the client may still be sending a body that nobody reads.
+    #[inline]
     pub(super) fn has_unread_body(&self) -> bool {
         self.unread_body.load(Relaxed)
     }
@@ -82,9 +85,9 @@ impl Link {
         self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// A guard has gone: while draining this may be the moment to leave.
-    fn less_in_flight(&self) {
-        self.in_flight.fetch_sub(1, AcqRel);
+    /// A request or its body is done: while draining this may be the moment to leave.
+    #[inline]
+    fn less_in_hand(&self) {
         if self.conn.orders().draining() {
             self.conn.wake();
         }
@@ -96,28 +99,31 @@ impl Link {
 pub(super) struct Ticket(Arc<Link>);
 
 impl Ticket {
-    pub(super) fn new(link: &Arc<Link>, work: Work) -> Ticket {
+    #[inline]
+    pub(super) fn new(link: &Arc<Link>, method: &Method, uri: &Uri) -> Ticket {
         link.is_touched.store(true, Relaxed);
-        link.in_flight.fetch_add(1, AcqRel);
-        link.conn.begin(work);
+        link.conn.begin_request(method, uri);
         Ticket(Arc::clone(link))
     }
 
+    #[inline]
     pub(super) fn link(&self) -> &Link {
         &self.0
     }
 
+    #[inline]
     pub(super) fn conn(&self) -> &Arc<Conn> {
         &self.0.conn
     }
 }
 
 impl Drop for Ticket {
+    #[inline]
     fn drop(&mut self) {
         // hyper has the whole answer now, and has not written all of it yet.
         self.0.conn.set_unsent(true);
         self.0.conn.end();
-        self.0.less_in_flight();
+        self.0.less_in_hand();
     }
 }
 
@@ -128,7 +134,6 @@ pub(super) struct BodyGuard(Option<Arc<Link>>);
 impl BodyGuard {
     /// For a body with something in it.
     pub(super) fn open(link: &Arc<Link>) -> BodyGuard {
-        link.in_flight.fetch_add(1, AcqRel);
         link.open_bodies.fetch_add(1, AcqRel);
         BodyGuard(Some(Arc::clone(link)))
     }
@@ -147,12 +152,13 @@ impl BodyGuard {
     pub(super) fn finished(&mut self) {
         if let Some(link) = self.0.take() {
             link.open_bodies.fetch_sub(1, AcqRel);
-            link.less_in_flight();
+            link.less_in_hand();
         }
     }
 }
 
 impl Drop for BodyGuard {
+    #[inline]
     fn drop(&mut self) {
         if let Some(link) = &self.0 {
             link.give_up_body();

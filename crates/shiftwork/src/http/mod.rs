@@ -6,6 +6,7 @@
 
 mod body;
 mod check;
+mod current;
 mod driver;
 mod handler;
 mod io;

@@ -32,17 +32,18 @@ impl<S> Http<S> {
     /// for example. It is cloned for each connection.
     ///
     /// A handler that panics is answered with 500, and the others go on. A handler whose client has
-    /// gone runs to its end all the same. Each request has its client's [`Peer`](crate::Peer) among
-    /// its extensions.
+    /// gone runs to its end all the same. [`Peer::current`](crate::Peer::current) tells whose request
+    /// it is.
     ///
     /// ```
     /// use std::sync::Arc;
     ///
     /// use axum::extract::State;
-    /// use axum::{Extension, Router, routing::get};
+    /// use axum::{Router, routing::get};
     /// use shiftwork::{Http, Peer, Worker};
     ///
-    /// async fn who(State(worker): State<Arc<Worker>>, Extension(peer): Extension<Peer>) -> String {
+    /// async fn who(State(worker): State<Arc<Worker>>) -> String {
+    ///     let peer = Peer::current().map_or("nobody".to_owned(), |peer| peer.to_string());
     ///     format!("{peer} speaks to worker {}", worker.id())
     /// }
     ///
@@ -267,13 +268,15 @@ impl Serving {
 
 /// A service of any type, serving connection after connection.
 pub(crate) trait ServeHttp: Send + Sync {
-    fn serve(
+    /// Has a connection served by a task of its own, which calls `then` at its end.
+    fn spawn(
         &self,
         stream: Stream,
         unread: Bytes,
         conn: Arc<Conn>,
         limits: HttpLimits,
-    ) -> Boxed<Outcome>;
+        then: Box<dyn FnOnce(Outcome) + Send>,
+    );
 
     /// Answers one request of this process's own, for a path; an error tells what was wrong with the
     /// answer.
@@ -283,14 +286,16 @@ pub(crate) trait ServeHttp: Send + Sync {
 struct Service<V>(V);
 
 impl<V: HttpService + Sync> ServeHttp for Service<V> {
-    fn serve(
+    fn spawn(
         &self,
         stream: Stream,
         unread: Bytes,
         conn: Arc<Conn>,
         limits: HttpLimits,
-    ) -> Boxed<Outcome> {
-        Box::pin(http::serve(stream, unread, conn, self.0.clone(), limits))
+        then: Box<dyn FnOnce(Outcome) + Send>,
+    ) {
+        let service = self.0.clone();
+        tokio::spawn(async move { then(http::serve(stream, unread, conn, service, limits).await) });
     }
 
     fn check(&self, path: String) -> Boxed<Result<(), String>> {

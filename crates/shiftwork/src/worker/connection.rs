@@ -13,7 +13,9 @@ use crate::conn::{Conn, Peer, Protocol, Registry, Stream};
 use crate::hand_over::{Passport, Sender, Traveller};
 use crate::http::{HttpLimits, Outcome};
 use crate::server::{Serving, WebSockets};
-use crate::session::{self, Begin, BoxError, CloseReason, OnDrain, Saved, Start, StreamLimits};
+use crate::session::{
+    self, Begin, BoxError, CloseReason, ErasedHandler, OnDrain, Saved, Start, StreamLimits,
+};
 use crate::websocket;
 
 /// In the place of an address that nobody can ask for any more.
@@ -77,29 +79,20 @@ impl Service {
         };
         let Passport { protocol, idle_for, .. } = arrival.passport;
         let conn = self.registry.open_on(listener, protocol, peer, idle_for);
-        tokio::spawn(Arc::clone(self).serve(serving.clone(), arrival, peer, conn));
+        Arc::clone(self).begin(serving.clone(), arrival, peer, conn);
     }
 
-    /// Serves a connection until it ends, or leaves this process.
-    async fn serve(
-        self: Arc<Self>,
-        serving: Serving,
-        arrival: Arrival,
-        peer: Peer,
-        conn: Arc<Conn>,
-    ) {
-        let Arrival { stream, passport } = arrival;
-        // Stays in the registry until it has ended or stands in the sender's queue: a worker that
-        // drains and finds neither takes itself for done.
-        let _registered = Arc::clone(&conn);
+    /// Has a connection served until it ends, or leaves this process.
+    fn begin(self: Arc<Self>, serving: Serving, arrival: Arrival, peer: Peer, conn: Arc<Conn>) {
+        let Arrival { stream, mut passport } = arrival;
         match (serving, passport.protocol) {
             (serving, Protocol::WebSocket) => {
-                let (start, passport) = self.adopted(stream, passport, peer, conn);
-                let handlers = match &serving {
-                    Serving::Http { websockets, .. } => Some(&**websockets),
+                let (start, passport) = self.adopted(stream, passport, peer, Arc::clone(&conn));
+                let websockets = match serving {
+                    Serving::Http { websockets, .. } => Some(websockets),
                     Serving::Tcp { .. } => None,
                 };
-                self.serve_websocket(handlers, start, passport).await;
+                self.begin_websocket(websockets, start, passport, conn);
             }
             (
                 Serving::Http { service, websockets, marks, cancel_on_disconnect },
@@ -109,28 +102,14 @@ impl Service {
                     conn.set_marks(marks);
                 }
                 let limits = HttpLimits { cancel_on_disconnect, ..self.http };
-                let unread = passport.unread.clone();
-                let outcome = service.serve(stream, unread, Arc::clone(&conn), limits).await;
-                match outcome {
-                    Outcome::Closed(reason) => tracing::debug!("{peer}: {reason:?}"),
-                    Outcome::HandOver { stream, unread, idle_for } => {
-                        self.hand_over(stream, Passport { unread, idle_for, ..passport });
-                    }
-                    Outcome::Upgraded { stream, unread, upgrade } => {
-                        conn.set_protocol(Protocol::WebSocket);
-                        let mut start = self.start(stream, unread, peer, conn);
-                        start.begin = upgrade.session.map_or(Begin::Fresh, Begin::With);
-                        let handler = Some(upgrade.handler);
-                        let protocol = Protocol::WebSocket;
-                        let passport = Passport { protocol, handler, ..passport };
-                        self.serve_websocket(Some(&websockets), start, passport).await;
-                    }
-                }
+                let unread = std::mem::take(&mut passport.unread);
+                let served = Arc::clone(&conn);
+                let then = move |outcome| self.after_http(outcome, passport, websockets, conn);
+                service.spawn(stream, unread, served, limits, Box::new(then));
             }
             (Serving::Tcp { handler }, Protocol::Tcp) => {
-                let (start, passport) = self.adopted(stream, passport, peer, conn);
-                let outcome = session::serve(handler, start).await;
-                self.after(outcome, passport);
+                let (start, passport) = self.adopted(stream, passport, peer, Arc::clone(&conn));
+                self.begin_session(handler, start, passport, conn);
             }
             (Serving::Http { .. }, Protocol::Tcp) | (Serving::Tcp { .. }, Protocol::Http1) => {
                 tracing::warn!(
@@ -143,20 +122,61 @@ impl Service {
         }
     }
 
-    async fn serve_websocket(
-        &self,
-        handlers: Option<&WebSockets>,
+    /// HTTP is over on a connection: it has ended, leaves, or speaks something else from here on.
+    /// `conn` keeps it in the registry until then: a worker that drains, and finds it neither there
+    /// nor in the sender's queue, takes itself for done.
+    fn after_http(
+        self: Arc<Self>,
+        outcome: Outcome,
+        passport: Passport,
+        websockets: Arc<WebSockets>,
+        conn: Arc<Conn>,
+    ) {
+        match outcome {
+            Outcome::Closed(reason) => tracing::debug!("{}: {reason:?}", conn.peer()),
+            Outcome::HandOver { stream, unread, idle_for } => {
+                self.hand_over(stream, Passport { unread, idle_for, ..passport });
+            }
+            Outcome::Upgraded { stream, unread, upgrade } => {
+                conn.set_protocol(Protocol::WebSocket);
+                let mut start = self.start(stream, unread, conn.peer(), Arc::clone(&conn));
+                start.begin = upgrade.session.map_or(Begin::Fresh, Begin::With);
+                let handler = Some(upgrade.handler);
+                let passport = Passport { protocol: Protocol::WebSocket, handler, ..passport };
+                self.begin_websocket(Some(websockets), start, passport, conn);
+            }
+        }
+    }
+
+    fn begin_websocket(
+        self: Arc<Self>,
+        handlers: Option<Arc<WebSockets>>,
         start: Start<Stream>,
         passport: Passport,
+        conn: Arc<Conn>,
     ) {
         let name = passport.handler.as_deref().unwrap_or_default();
-        let handler = handlers.and_then(|it| it.get(name)).cloned().unwrap_or_else(|| {
+        let handler = handlers.as_ref().and_then(|it| it.get(name)).cloned().unwrap_or_else(|| {
             let listener = &passport.listener;
             tracing::error!("listener {listener:?} has no websocket handler {name:?}");
             websocket::erased(Nobody)
         });
-        let outcome = session::serve(handler, start).await;
-        self.after(outcome, passport);
+        self.begin_session(handler, start, passport, conn);
+    }
+
+    /// `conn`: as in [`after_http`](Self::after_http).
+    fn begin_session(
+        self: Arc<Self>,
+        handler: Arc<dyn ErasedHandler>,
+        start: Start<Stream>,
+        passport: Passport,
+        conn: Arc<Conn>,
+    ) {
+        tokio::spawn(async move {
+            let outcome = session::serve(handler, start).await;
+            self.after(outcome, passport);
+            drop(conn);
+        });
     }
 
     fn start(&self, stream: Stream, unread: Bytes, peer: Peer, conn: Arc<Conn>) -> Start<Stream> {

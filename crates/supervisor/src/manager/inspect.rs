@@ -59,7 +59,7 @@ impl Manager {
 fn counted(row: &Row) -> Sample {
     let sums = row.counts.read();
     Sample {
-        requests: sums.requests,
+        requests: sums.requests(),
         // A handler that fails in a request is in both.
         failures: sums.failures.max(sums.handler_errors),
         timed: sums.latency.count(),

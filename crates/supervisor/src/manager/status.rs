@@ -83,7 +83,7 @@ impl Manager {
         let processes = self.process_status(now);
         let sums = self.sums();
         let mut totals = Totals {
-            requests: sums.requests,
+            requests: sums.requests(),
             tasks: sums.tasks,
             latency: Latency::of(&sums.latency),
             task_latency: Latency::of(&sums.task_latency),

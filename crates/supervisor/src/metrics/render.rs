@@ -257,7 +257,7 @@ fn classes(sums: &Sums) -> [(&'static str, u64); 7] {
     ];
     let known: u64 = answered.iter().map(|(_, count)| count).sum();
     let [a, b, c, d, e, f] = answered;
-    [a, b, c, d, e, f, ("none", sums.requests.saturating_sub(known))]
+    [a, b, c, d, e, f, ("none", sums.requests().saturating_sub(known))]
 }
 
 fn results(sums: &Sums) -> [(&'static str, u64); 2] {

@@ -12,7 +12,7 @@ macro_rules! counts {
         pub struct Counts {
             $($field: AtomicU64,)*
             /// How long requests took, from the end of the head until the answer was handed to
-            /// the connection, and handlers of other protocols: as many as `requests`.
+            /// the connection, and handlers of other protocols.
             pub latency: SharedDistribution,
             /// How long tasks took in their task worker, until they were answered: as many as
             /// `tasks`.
@@ -44,6 +44,12 @@ macro_rules! counts {
                 }
             )*
 
+            /// Requests that are over, and calls of handlers of other protocols, which their
+            /// durations count.
+            pub fn requests(&self) -> u64 {
+                self.latency.count()
+            }
+
             /// Everything at once; what is counted meanwhile may be in it or not.
             #[must_use]
             pub fn read(&self) -> Sums {
@@ -68,6 +74,12 @@ macro_rules! counts {
         }
 
         impl Sums {
+            /// Requests that are over, and calls of handlers of other protocols.
+            #[must_use]
+            pub fn requests(&self) -> u64 {
+                self.latency.count()
+            }
+
             /// Adds another process's.
             pub fn merge(&mut self, more: &Sums) {
                 $(self.$field = self.$field.wrapping_add(more.$field);)*
@@ -89,9 +101,7 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Requests that are over, and calls of handlers of other protocols.
-    requests / add_requests,
-    /// Those of them that were answered with a status of 100 to 199 (a change of protocol).
+    /// Requests that were answered with a status of 100 to 199 (a change of protocol).
     informational / add_informational,
     /// With 200 to 299.
     successes / add_successes,
@@ -101,7 +111,7 @@ counts! {
     client_errors / add_client_errors,
     /// With 500 or more.
     failures / add_failures,
-    /// Those that were no request but the handler of another protocol.
+    /// Calls of handlers of other protocols.
     calls / add_calls,
     /// Handlers that panicked, or returned an error; of whatever protocol.
     handler_errors / add_handler_errors,

@@ -32,6 +32,11 @@ impl SharedDistribution {
         self.sum_us.fetch_add(duration_us, Relaxed);
     }
 
+    /// How many durations it has counted so far.
+    pub(super) fn count(&self) -> u64 {
+        self.buckets.iter().map(|it| it.load(Relaxed)).sum()
+    }
+
     /// What it has counted so far.
     #[must_use]
     pub fn read(&self) -> Distribution {

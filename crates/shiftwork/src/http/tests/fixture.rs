@@ -15,7 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tower_service::Service;
 
-use crate::conn::{Conn, Drain, Protocol, Registry, Stream};
+use crate::conn::{Conn, Drain, Peer, Protocol, Registry, Stream};
 use crate::http::{BoxError, HttpLimits, Outcome, RequestBody, UpgradeTo, serve};
 
 pub(super) type Body = BoxBody<Bytes, BoxError>;
@@ -97,7 +97,11 @@ pub(super) async fn answer(
         }
         "/panic" => panic!("as asked"),
         "/fail" => return Err("as asked".into()),
-        "/peer" => text(format!("{:?}", parts.extensions.get::<crate::conn::Peer>().is_some())),
+        "/peer" => {
+            let before = Peer::current();
+            tokio::task::yield_now().await;
+            text(format!("{}", before.is_some() && before == Peer::current()))
+        }
         "/stream" | "/stuck" => {
             let size = if parts.uri.path() == "/stuck" { 50_000_000 } else { 5 };
             let first = Bytes::from("first".repeat(size / 5));
