@@ -1,5 +1,5 @@
 """Plain text over kept-alive connections, beside bare hyper; and the price of hand-over alone."""
-import os, re, signal, statistics, subprocess
+import math, os, random, re, signal, statistics, subprocess
 
 from server import BIN, Plain, ROUNDS, cpu_seconds, show
 
@@ -32,24 +32,29 @@ def beside():
     bare, server = Bare(), Plain()
     workers = server.pids("worker")
     turns = {"bare": [], "ours": []}
+    contestants = [("bare", bare.address, bare.pids), ("ours", server.address, workers)]
     try:
-        # Many short turns: what else the machine does falls on both alike.
-        for _ in range(8 * ROUNDS):
-            turns["bare"].append(wrk(bare.address, bare.pids))
-            turns["ours"].append(wrk(server.address, workers))
+        # Many short turns in an order drawn anew each time: what else the machine does falls on both
+        # alike, and so does how the kernel deals 64 connections to two sockets.
+        for _ in range(20 * ROUNDS):
+            for name, address, pids in random.sample(contestants, 2):
+                turns[name].append(wrk(address, pids))
     finally:
         server.stop()
         bare.stop()
 
-    def against_bare(name, what):
-        return [turn[what] / bare[what] for turn, bare in zip(turns[name], turns["bare"])]
+    def against_bare(title, what):
+        ratios = [ours[what] / bare[what] for ours, bare in zip(turns["ours"], turns["bare"])]
+        show(title, ratios)
+        error = 1.25 * statistics.stdev(ratios) / math.sqrt(len(ratios))
+        print(f"    standard error of that median: {error:.3f}", flush=True)
 
     show("bare hyper, two processes", [rate / 1000 for rate, _ in turns["bare"]], "k/s")
     show("Shiftwork, two workers", [rate / 1000 for rate, _ in turns["ours"]], "k/s")
-    show("requests, Shiftwork to bare (goal: at least 0.95)", against_bare("ours", 0))
+    against_bare("requests, Shiftwork to bare (goal: at least 0.95)", 0)
     show("bare hyper, CPU a request", [cost for _, cost in turns["bare"]], "us")
     show("Shiftwork, CPU a request", [cost for _, cost in turns["ours"]], "us")
-    show("CPU a request, Shiftwork to bare (goal: at most 1.10)", against_bare("ours", 1))
+    against_bare("CPU a request, Shiftwork to bare (goal: at most 1.10)", 1)
     hand_over(statistics.median(cost for _, cost in turns["bare"]) * 1000)
 
 

@@ -22,8 +22,11 @@ fn it_is_not_felt_and_brings_code_and_settings_back() {
     shop.put("app.release", "2");
     shop.put("server.worker_num", 3);
     shop.reload();
-    let status = shop.until("the old one is parked", |status| !status.parked.is_empty());
-    assert_eq!((status.parked[0].generation, status.role("worker").len()), (Some(1), 3));
+    // It is parked at once; its workers drain meanwhile.
+    let status = shop.until("the old one is parked, its workers have gone", |status| {
+        !status.parked.is_empty() && status.role("worker").len() == 3
+    });
+    assert_eq!(status.parked[0].generation, Some(1), "{status:#?}");
     kept.works();
     let back = shop.rollback();
     assert_eq!((back.code, back.outcome.as_str(), back.generation), (0, "rolled_back", 1));
