@@ -7,7 +7,7 @@ use shiftwork_sys::signal;
 use crate::support::http::Broken;
 use crate::support::load::Load;
 use crate::support::processes::{alive, send, wait_gone};
-use crate::support::shop::Site;
+use crate::support::shop::{Shop, Site};
 
 #[test]
 fn a_blocked_worker_is_shown_and_replaced_and_its_queue_served() {
@@ -66,6 +66,40 @@ fn others_do_not_feel_it() {
     load.wait_more(100);
     load.finish().assert_flawless();
     shop.stop();
+}
+
+/// Stops the manager, and tells which one it was.
+fn stop_manager(shop: &Shop) -> i32 {
+    let manager = shop.status().one("manager");
+    send(manager, signal::STOP);
+    manager
+}
+
+#[test]
+fn a_stopped_manager_is_followed_by_another_that_does_what_was_asked() {
+    let shop = Site::new().with("server.heartbeat_timeout", "1s").start();
+    let load = Load::keep_alive(shop.web(), 4);
+    let stopped = stop_manager(&shop);
+    // Asked of one that does not hear, and answered by the next.
+    assert_eq!(shop.reload().generation, 2);
+    assert!(!alive(stopped));
+    assert!(shop.site.log().contains(&format!("the manager, pid {stopped}, is stuck")));
+    assert_eq!(shop.status().role("manager")[0].restarts, 1);
+    load.wait_more(50);
+    load.finish().assert_flawless();
+    // A stop is heard, too.
+    stop_manager(&shop);
+    shop.stop();
+}
+
+#[test]
+fn a_stopped_manager_does_not_hold_up_who_is_to_leave_at_once() {
+    let mut shop = Site::new().with("server.heartbeat_timeout", "0s").start();
+    let stopped = stop_manager(&shop);
+    shop.signal(signal::QUIT);
+    assert_eq!(shop.wait(), 0);
+    assert!(!alive(stopped));
+    shop.leave_site().assert_nothing_left();
 }
 
 #[test]

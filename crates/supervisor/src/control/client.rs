@@ -5,7 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use shiftwork_sys::peer;
+
 use super::{Request, Response};
+
+/// How long a command waits until it is taken in.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +18,12 @@ pub enum ClientError {
     /// No server listens there.
     #[error("no server answers at {0}")]
     NotRunning(String),
+    /// The server takes nobody in.
+    #[error(
+        "the server at {0} takes nobody in: too many commands wait there, or it hangs; see whether \
+         its master runs"
+    )]
+    Busy(String),
     /// The socket is somebody else's.
     #[error("not permitted to speak to the server at {0}")]
     NotPermitted(String),
@@ -41,20 +52,21 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to a control socket.
+    /// Connects to a control socket. If it is full of those who wait, this takes 10 s at most.
     ///
     /// # Errors
-    /// If nobody listens there, or not for this user.
+    /// If nobody listens there, or not for this user, or if nobody is taken in.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
         let shown = || path.display().to_string();
-        let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+        let stream = peer::connect(path, PATIENCE).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NotRunning(shown())
             }
             io::ErrorKind::PermissionDenied => ClientError::NotPermitted(shown()),
+            io::ErrorKind::WouldBlock => ClientError::Busy(shown()),
             _ => ClientError::Io(error),
         })?;
-        let pid = shiftwork_sys::peer::credentials(&stream)?.pid;
+        let pid = peer::credentials(&stream)?.pid;
         Ok(Self { stream: BufReader::new(stream), pid, timeout: None, line: Vec::new() })
     }
 

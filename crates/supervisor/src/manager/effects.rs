@@ -6,6 +6,7 @@ use shiftwork_sys::{fd, signal};
 
 use crate::core::action::Action;
 use crate::core::event::{ChildId, Event, Generation, Scope, Ticket};
+use crate::core::millis;
 use crate::core::outcome::{ASKED_BACK, Outcome, Verdict};
 use crate::log_level;
 use crate::protocol::master::FromManager;
@@ -144,7 +145,8 @@ impl Manager {
         if let Some(level) = log_level {
             log_level::set(level);
         }
-        let message = FromManager::Commit { generation, scope, delays_stop, log_level };
+        let heartbeat = settings.map_or(0, |it| millis(it.heartbeat_timeout));
+        let message = FromManager::Commit { generation, scope, delays_stop, log_level, heartbeat };
         self.tell_master(&message, Vec::new());
         if scope == Scope::All {
             // Nothing is forked from older generations any more; what they still accept on, their

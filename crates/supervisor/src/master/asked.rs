@@ -92,6 +92,9 @@ impl Master {
             }
             return;
         }
+        if matches!(verb, Verb::Hurry | Verb::Quit) {
+            self.pulse.press(monotonic_ms());
+        }
         let ticket = ticket.unwrap_or_else(|| self.control.ticket());
         let asked = verb.asked(wall_ms(), by);
         self.succession.ask(ticket, verb, asked);

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::signal::Received;
 use shiftwork_sys::{fd, umask};
 
@@ -30,6 +31,7 @@ impl Master {
     }
 
     fn manager_said(&mut self, message: FromManager, mut fds: Vec<OwnedFd>) {
+        self.pulse.heard(monotonic_ms());
         match message {
             FromManager::Bind { generation, listeners, slots, places, again, umask } => {
                 let _umask = umask.as_deref().and_then(umask::parse).map(umask::Changed::to);
@@ -52,8 +54,9 @@ impl Master {
                     }
                 }
             }
-            FromManager::Commit { generation, scope, delays_stop, log_level } => {
+            FromManager::Commit { generation, scope, delays_stop, log_level, heartbeat } => {
                 self.delays_stop = delays_stop;
+                self.pulse.set_limit(heartbeat, monotonic_ms());
                 if let Some(level) = log_level {
                     self.seed.log_level = level;
                     log_level::set(level);
@@ -73,6 +76,7 @@ impl Master {
             }
             FromManager::Keep { what } => self.kept.keep(what, fds),
             FromManager::LetGo { what } => self.kept.let_go(what),
+            FromManager::Turning => {}
             FromManager::Describe => self.show_state(),
             FromManager::Resume => self.resumed(),
             FromManager::ReplaceMaster => self.replacing = true,

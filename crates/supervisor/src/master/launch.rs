@@ -29,6 +29,7 @@ use super::kept::Kept;
 use super::launcher::{Launcher, failure, report};
 use super::moves::{self, Moves};
 use super::notify::Notify;
+use super::pulse::Pulse;
 use super::signals::{self, Ears};
 use super::succession::Succession;
 use super::vault::Vault;
@@ -273,6 +274,7 @@ fn make(
         ears: Ears::new(terminal),
         signals,
         succession,
+        pulse: Pulse::new(),
         kept: Kept::default(),
         seed,
         executable,

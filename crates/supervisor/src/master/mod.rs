@@ -14,6 +14,7 @@ mod launch;
 mod launcher;
 mod moves;
 mod notify;
+mod pulse;
 mod rest;
 mod signals;
 pub mod state;
@@ -45,6 +46,7 @@ use kept::Kept;
 use launcher::Launcher;
 use moves::Moves;
 use notify::Notify;
+use pulse::Pulse;
 use signals::Ears;
 use succession::Succession;
 use vault::Vault;
@@ -70,6 +72,8 @@ struct Master {
     ears: Ears,
     signals: SignalFd,
     succession: Succession,
+    /// Whether the manager turns.
+    pulse: Pulse,
     /// What the manager keeps here for its successor.
     kept: Kept,
     seed: Seed,
@@ -127,6 +131,7 @@ impl Master {
             self.control.pass_deadlines();
             self.admin.pass_deadlines();
             self.pass_succession();
+            self.pass_pulse();
             self.pass_abandoned_deadline();
             self.notify.pass();
         }
@@ -136,6 +141,7 @@ impl Master {
         let due = self.control.next_deadline().into_iter();
         let due = due.chain(self.admin.next_deadline());
         let due = due.chain(self.abandoned).chain(self.succession.due());
+        let due = due.chain(self.pulse.due());
         let due = due.chain(self.notify.due()).min();
         let timeout = due.map(|due| Duration::from_millis(due.saturating_sub(monotonic_ms())));
         let mut poller = Poller::new();

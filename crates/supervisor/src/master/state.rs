@@ -42,6 +42,8 @@ pub struct MasterState {
     pub(super) daemon: bool,
     #[serde(default)]
     pub(super) delays_stop: bool,
+    #[serde(default)]
+    pub(super) heartbeat_timeout: Millis,
     pub(super) pid_file: (Passed, PathBuf),
     pub(super) slab: Passed,
     pub(super) log: Passed,

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::fd;
 use shiftwork_sys::process::{self, Exit, Forked};
+use shiftwork_sys::signal;
 use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
 
@@ -19,6 +20,7 @@ use crate::manager;
 use crate::passing::Passing;
 use crate::protocol::master::{ToManager, Verb};
 
+use super::pulse::Step;
 use super::state::SuccessionState;
 use super::{Leave, Master};
 
@@ -153,6 +155,7 @@ impl Master {
                 self.succession.pid = Some(pid);
                 self.succession.born = monotonic_ms();
                 self.succession.due = None;
+                self.pulse.heard(monotonic_ms());
                 Ok(())
             }
             Ok(Forked::Child) => process::exit_now(self.become_manager(channel)),
@@ -214,6 +217,23 @@ impl Master {
         }
         self.succession.due = Some(monotonic_ms() + wait);
         self.pass_succession();
+    }
+
+    /// A manager that hangs would hold up everything that is asked, and replace nobody who dies.
+    pub(super) fn pass_pulse(&mut self) {
+        let Some(pid) = self.succession.pid else { return };
+        match self.pulse.pass(monotonic_ms()) {
+            Step::Wait => {}
+            Step::Ask => self.succession.line.send(&ToManager::AreYouTurning, Vec::new()),
+            Step::Replace => {
+                tracing::error!(
+                    "the manager, pid {pid}, is stuck: it has not answered for too long; killing it"
+                );
+                if let Err(error) = signal::kill(pid, signal::KILL) {
+                    tracing::error!("cannot kill the manager, pid {pid}: {error}");
+                }
+            }
+        }
     }
 
     /// Everything that the next manager has to know waits for it in its socket.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
+use shiftwork_sys::clock::monotonic_ms;
 use shiftwork_sys::fd;
 use shiftwork_sys::lock::PidFile;
 use shiftwork_sys::process::{self, Replacement};
@@ -26,6 +27,7 @@ use super::launch::leave;
 use super::launcher::Launcher;
 use super::moves::Moves;
 use super::notify::Notify;
+use super::pulse::Pulse;
 use super::signals::{self, Ears};
 use super::state::{Envelope, MasterState};
 use super::succession::Succession;
@@ -42,6 +44,7 @@ impl Master {
             moves: self.moves.wanted.clone(),
             daemon: self.daemon,
             delays_stop: self.delays_stop,
+            heartbeat_timeout: self.pulse.limit(),
             pid_file: (passing.add(&self.pid_file)?, self.pid_file.path().to_owned()),
             slab: passing.add(&self.slab)?,
             log: passing.add(&self.log)?,
@@ -98,6 +101,8 @@ impl Master {
     }
 
     fn restore(state: MasterState) -> io::Result<Self> {
+        let mut pulse = Pulse::new();
+        pulse.set_limit(state.heartbeat_timeout, monotonic_ms());
         let (pid_file, path) = state.pid_file;
         Ok(Self {
             pid_file: PidFile::resume(pid_file.take()?, path),
@@ -110,6 +115,7 @@ impl Master {
             ears: Ears::restore(&state.ears),
             signals: SignalFd::new(&signals::all())?,
             succession: Succession::restore(state.succession)?,
+            pulse,
             kept: Kept::restore(state.kept)?,
             seed: state.seed,
             executable: fd::own_executable()?,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::template::{ListenerSpec, Snapshot};
-use crate::core::event::{ChildId, Ended, Generation, Scope, Ticket, Until};
+use crate::core::event::{ChildId, Ended, Generation, Millis, Scope, Ticket, Until};
 use crate::core::history::{Asked, Requester, What};
 use crate::core::outcome::{Outcome, Progress};
 use crate::core::scale::Wish;
@@ -207,6 +207,8 @@ pub enum ToManager {
         /// Why not.
         refusal: Option<String>,
     },
+    /// Say something, to show that you do.
+    AreYouTurning,
     /// A child of an earlier manager, which has become the master's, has ended.
     Reaped {
         /// Its pid.
@@ -272,6 +274,9 @@ pub enum FromManager {
         /// What the master logs from now on; None: what it logs.
         #[serde(default)]
         log_level: Option<LogLevel>,
+        /// How long the manager may be silent when it is asked, in milliseconds; 0: for ever.
+        #[serde(default)]
+        heartbeat: Millis,
     },
     /// Nothing of this generation lives.
     Forget {
@@ -312,6 +317,8 @@ pub enum FromManager {
         #[serde(default)]
         uid: u32,
     },
+    /// This manager turns, as it was asked.
+    Turning,
     /// All processes are gone; the manager exits next.
     Stopped {
         /// Exit status for the master.
