@@ -12,43 +12,10 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use super::counters::{Counters, class_of};
 use super::in_hand::{InHand, Kind};
 use super::orders::Orders;
+use super::phase::{Phase, Protocol, phase_of, progressed};
 use super::registry::Shared;
 use super::work::{Cut, Work};
 use crate::session::{self, Call, Peer};
-
-/// What is spoken on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Protocol {
-    /// HTTP/1.0 and 1.1.
-    Http1 = 0,
-    /// WebSocket.
-    WebSocket = 1,
-    /// Raw TCP, in lines or bytes.
-    Tcp = 2,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Protocol::Http1 => "HTTP",
-            Protocol::WebSocket => "WebSocket",
-            Protocol::Tcp => "raw TCP",
-        })
-    }
-}
-
-/// What a connection is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// Between two requests, nothing of the next one read.
-    Idle = 0,
-    /// The first bytes of a request have come.
-    Head = 1,
-    /// A request is being worked on or answered.
-    InHand = 2,
-}
 
 /// One connection of a worker: what it does, and the orders for its driver.
 ///
@@ -60,7 +27,7 @@ pub struct Conn {
     listener: Option<Arc<str>>,
     protocol: AtomicU8,
     orders: AtomicU32,
-    /// A `Phase` in the two lowest bits; above them a number that every sign of progress raises.
+    /// The [`Phase`], and a number that every sign of progress raises.
     phase: AtomicU64,
     /// The waker of the driver's task. Not taken out by a wake, so it is set once.
     waker: Mutex<Option<Waker>>,
@@ -85,9 +52,6 @@ pub(super) struct Seen {
     /// Since when, at the earliest. Late by up to one sweep, never early.
     pub(super) since: Instant,
 }
-
-const PHASE_BITS: u64 = 2;
-const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
 
 impl Conn {
     pub(super) fn new(
@@ -226,8 +190,7 @@ impl Conn {
     #[inline]
     fn set_phase(&self, phase: Phase) {
         // One writer at a time: the driver, or the handler that outlived it.
-        let next = (self.phase.load(Relaxed) >> PHASE_BITS).wrapping_add(1);
-        self.phase.store((next << PHASE_BITS) | phase as u64, Relaxed);
+        self.phase.store(progressed(self.phase.load(Relaxed), phase), Relaxed);
     }
 
     /// Bytes of the next request have come, unless one is in hand.
@@ -399,14 +362,6 @@ impl fmt::Debug for Conn {
             .field("phase", &self.phase())
             .field("orders", &self.orders())
             .finish_non_exhaustive()
-    }
-}
-
-pub(super) fn phase_of(raw: u64) -> Phase {
-    match raw & PHASE_MASK {
-        0 => Phase::Idle,
-        1 => Phase::Head,
-        _ => Phase::InHand,
     }
 }
 

@@ -125,7 +125,7 @@ impl InHand {
     /// meanwhile.
     pub(super) fn judge(&self, judge: impl FnOnce(u64)) -> Option<u64> {
         let _none_begins = lock(&self.words);
-        let since = self.since()?;
+        let (_, since) = self.now()?;
         judge(since);
         Some(since)
     }
@@ -133,17 +133,19 @@ impl InHand {
     /// What is in hand, and since when.
     pub(super) fn read(&self) -> Option<(Work, u64)> {
         let words = lock(&self.words);
-        let since = self.since()?;
-        let work = match Kind::from_byte(self.kind.load(Relaxed)).call() {
+        let (kind, since) = self.now()?;
+        let work = match kind.call() {
             Some(call) => Work::Handler(call),
             None => Work::Request(words.method.clone(), words.path.clone()),
         };
         Some((work, since))
     }
 
-    fn since(&self) -> Option<u64> {
-        let is_nothing = self.kind.load(Relaxed) == Kind::Nothing as u8;
-        (!is_nothing).then(|| self.since_us.load(Relaxed))
+    fn now(&self) -> Option<(Kind, u64)> {
+        match Kind::from_byte(self.kind.load(Relaxed)) {
+            Kind::Nothing => None,
+            kind => Some((kind, self.since_us.load(Relaxed))),
+        }
     }
 }
 
@@ -201,10 +203,10 @@ mod tests {
     #[test]
     fn what_is_done_first_is_done_before_it_can_be_seen() {
         let in_hand = InHand::nothing();
-        in_hand.call(Call::Message, 3, || assert!(in_hand.since().is_none()));
+        in_hand.call(Call::Message, 3, || assert!(in_hand.now().is_none()));
         in_hand.end();
         in_hand.request(&Method::GET, &Uri::from_static("/"), 3, || {
-            assert!(in_hand.since().is_none());
+            assert!(in_hand.now().is_none());
         });
     }
 }

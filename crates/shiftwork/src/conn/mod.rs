@@ -10,13 +10,15 @@ mod entry;
 mod in_hand;
 mod orders;
 pub mod panics;
+mod phase;
 mod registry;
 mod stream;
 mod work;
 
 pub use counters::{Counters, Totals};
-pub use entry::{Conn, Phase, Protocol};
+pub use entry::Conn;
 pub use orders::Orders;
+pub use phase::{Phase, Protocol};
 pub use registry::{Drain, Registry, SweepLimits};
 pub use stream::Stream;
 pub use work::{Cut, Work};

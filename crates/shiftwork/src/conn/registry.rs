@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::counters::{Counters, Totals};
-use super::entry::{Conn, Phase, Protocol, Seen, lock, phase_of};
+use super::entry::{Conn, Seen, lock};
 use super::orders::Orders;
+use super::phase::{Phase, Protocol, phase_of};
 use super::work::Cut;
 use crate::session::Peer;
 

@@ -15,6 +15,8 @@ mod receiver;
 mod sender;
 
 #[cfg(test)]
+mod format_tests;
+#[cfg(test)]
 mod storm;
 #[cfg(test)]
 mod tests;

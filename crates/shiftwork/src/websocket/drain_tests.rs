@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::codec_tests::frame;
-use super::driver_tests::{Probe, Test, closed};
+use super::testing::{Probe, Test, closed};
 use super::{CloseReason, Connection, Message, WebSocket, erased, serve};
 use crate::session::testing::{PEER, read_all, read_bytes, soon};
 use crate::session::{Begin, BoxError, OnDrain, Outcome, SendError, Sender, Start, Switch};

@@ -49,4 +49,8 @@ mod drain_tests;
 #[cfg(test)]
 mod driver_tests;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tungstenite_tests;
+#[cfg(test)]
 mod upgrade_tests;

@@ -135,7 +135,7 @@ async fn hyper_gives_the_stream_to_the_handler() {
     use hyper_util::rt::TokioIo;
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::driver_tests::Probe;
+    use super::testing::Probe;
     use super::{erased, serve};
     use crate::session::{Begin, Outcome, Peer, Start, Switch};
 

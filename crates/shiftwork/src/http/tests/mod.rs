@@ -4,3 +4,4 @@
 mod fixture;
 mod leave;
 mod requests;
+mod stops;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod explore;
+mod observations;
 mod proofs;
 mod reloads;
 mod returns;
