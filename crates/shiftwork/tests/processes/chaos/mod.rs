@@ -55,6 +55,8 @@ fn chaos(kills: bool) {
         .with("server.task_worker_num", 2)
         .with("server.max_generations", 8)
         .with("server.max_request", 20_000)
+        // Which of two is slower is decided by the machine, that runs all this at once.
+        .with("server.canary_max_slowdown", 0.0)
         .with("limits.idle_timeout", "10m");
     site.release("second", &binary::second());
     let mut shop = site.start();
@@ -131,6 +133,12 @@ impl World {
             Event::Scale(count) => {
                 self.committed(&["scale", &count.to_string()]);
                 self.workers = *count;
+            }
+            Event::Proof { canary, observed } => {
+                let requests = if *canary { 20 } else { 0 };
+                self.shop.put("server.canary_requests", requests);
+                self.shop.put("server.observe_time", if *observed { "300ms" } else { "0s" });
+                self.committed(&["reload"]);
             }
             Event::Rollback => {
                 self.committed(&["reload"]);

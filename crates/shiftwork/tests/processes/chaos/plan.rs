@@ -77,6 +77,8 @@ pub(super) enum Event {
     Upgrade,
     /// Another number of workers, by the settings file.
     Workers(usize),
+    /// From here on releases have to prove themselves so.
+    Proof { canary: bool, observed: bool },
     /// Another number of workers, by the command `scale`.
     Scale(usize),
     /// A reload, and the way back from it.
@@ -120,7 +122,7 @@ pub(super) fn next(dice: &mut Dice, kills: bool) -> Event {
             _ => Event::Kill(victim),
         };
     }
-    match dice.below(14) {
+    match dice.below(15) {
         0 => Event::Signals(1 + dice.below(20)),
         1 => Event::TaskWorkers,
         2 => Event::Retire,
@@ -136,6 +138,7 @@ pub(super) fn next(dice: &mut Dice, kills: bool) -> Event {
         }
         9 => Event::Scale(1 + dice.below(5)),
         10 => Event::Rollback,
+        11 => Event::Proof { canary: dice.below(2) == 0, observed: dice.below(2) == 0 },
         _ => Event::Reload,
     }
 }
