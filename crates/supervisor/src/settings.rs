@@ -143,7 +143,8 @@ pub struct ServerSettings {
     pub keep_releases: u32,
     /// Worker slots replaced at a time by a reload; 0 (the default): all.
     pub reload_parallel: u32,
-    /// Generations that may live at a time, at least 2. Default 4.
+    /// Generations that may live at a time, at least 2. If another one is needed, the oldest has 5 s left
+    /// to drain, and the reload waits for that. Default 4.
     pub max_generations: u32,
     /// A serving worker whose loop has not turned for so long is stuck: the stacks of its threads
     /// go to the log, it is killed and replaced, and costs the requests that it had in hand. With

@@ -23,6 +23,8 @@ pub enum Work {
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // CONNECT has none.
+            Work::Request(method, path) if path.is_empty() => method.fmt(f),
             Work::Request(method, path) => write!(f, "{method} {path}"),
             Work::Handler(call) => call.fmt(f),
             Work::Answer => f.write_str("an answer that its client has not taken"),

@@ -97,8 +97,11 @@ impl Body for RequestBody {
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         this.is_held_back = false;
         let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-        // An announced length is read when its last byte is; a chunked body only when its end is.
-        if frame.is_none() || incoming.is_end_stream() {
+        if let Some(Err(_)) = frame {
+            // Nothing more is read of it, and the answer can say so.
+            this.guard = BodyGuard::none();
+        } else if frame.is_none() || incoming.is_end_stream() {
+            // An announced length is read when its last byte is; a chunked body only when its end is.
             this.guard.finished();
         }
         Poll::Ready(frame)

@@ -11,7 +11,7 @@ thread_local! {
 impl Peer {
     /// The client whose HTTP request is being handled here: in the service, in what it calls and
     /// awaits, and in the body of its answer. `None` anywhere else, so also in a task or thread that
-    /// the handler has spawned: hand the peer on to it.
+    /// the handler has spawned, a guarded section for one: hand the peer on to it.
     ///
     /// For middleware that looks for a client among a request's extensions, put it there:
     ///

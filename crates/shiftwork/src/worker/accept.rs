@@ -38,7 +38,34 @@ pub(super) struct Closing {
 /// Short of descriptors or memory, a worker serves on those who are in, and accepts again when it
 /// can: clients wait in the kernel's queue (`backlog`) and are refused by nobody. So long between two
 /// attempts.
-const EXHAUSTED: Duration = Duration::from_millis(100);
+const EXHAUSTED: Duration = Duration::from_millis(5);
+
+/// Whoever has had no want for so long is said to have none. Where clients come and go all the time,
+/// it comes and goes with them.
+const PLENTY: Duration = Duration::from_secs(1);
+
+/// Whether there is want of descriptors or memory, and what the log knows of it.
+#[derive(Debug, Default)]
+struct Want {
+    /// Now.
+    is: bool,
+    /// When it was seen last, if that has been said and its end has not.
+    said: Option<Instant>,
+}
+
+impl Want {
+    /// There is. Tells whether that is news.
+    fn seen(&mut self, now: Instant) -> bool {
+        self.is = true;
+        self.said.replace(now).is_none()
+    }
+
+    /// There is none now. Tells whether it is over, and that is news.
+    fn ended(&mut self, now: Instant) -> bool {
+        self.is = false;
+        self.said.take_if(|last| now.duration_since(*last) >= PLENTY).is_some()
+    }
+}
 
 /// A handshake that takes longer than this is not waited for.
 const HANDSHAKE: Duration = Duration::from_secs(1);
@@ -80,19 +107,18 @@ async fn serve(
     closing: Closing,
 ) {
     let highest = highest_descriptor();
-    // Said once, and once more when it is over.
-    let mut exhausted = false;
+    let mut want = Want::default();
     loop {
-        if exhausted {
-            if !has_room(listening.as_fd(), highest) {
-                tokio::select! {
-                    biased;
-                    () = closing.shut.cancelled() => break,
-                    () = closing.leave.cancelled() => return,
-                    () = tokio::time::sleep(EXHAUSTED) => continue,
-                }
+        if want.is && !has_room(listening.as_fd(), highest) {
+            want.seen(Instant::now());
+            tokio::select! {
+                biased;
+                () = closing.shut.cancelled() => break,
+                () = closing.leave.cancelled() => return,
+                () = tokio::time::sleep(EXHAUSTED) => continue,
             }
-            exhausted = false;
+        }
+        if want.said.is_some() && want.ended(Instant::now()) {
             tracing::info!("accepting on listener {name} again");
         }
         let accepted = tokio::select! {
@@ -105,6 +131,7 @@ async fn serve(
             // More than max_connection: they wait in the kernel's queue.
             () = tokio::time::sleep(Duration::from_millis(5)),
                 if service.registry.counters().connections() >= most => continue,
+            () = tokio::time::sleep(PLENTY), if want.said.is_some() => continue,
         };
         match accepted {
             // Whoever was told that the reload is over may have connected since. The order to
@@ -123,18 +150,20 @@ async fn serve(
                 }
             }
             Ok(stream) => {
-                if stream.as_fd().as_raw_fd() > highest {
+                if stream.as_fd().as_raw_fd() > highest && want.seen(Instant::now()) {
                     tracing::error!(
                         "cannot accept on listener {name}: few descriptors are left; clients wait"
                     );
-                    exhausted = true;
                 }
                 arrive(&service, &name, stream);
             }
             Err(error) if is_client_gone(&error) => {}
+            // Shut by the manager: nobody comes any more, and the order to drain is on its way.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
-                tracing::error!("cannot accept on listener {name}: {error}; clients wait");
-                exhausted = true;
+                if want.seen(Instant::now()) {
+                    tracing::error!("cannot accept on listener {name}: {error}; clients wait");
+                }
                 tokio::time::sleep(EXHAUSTED).await;
             }
         }
@@ -216,5 +245,26 @@ impl Listening {
                 Err(_) => return None,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_want_that_comes_and_goes_is_said_once() {
+        let mut want = Want::default();
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        assert!(!want.ended(at(0)) && !want.is);
+        assert!(want.seen(at(10)) && want.is);
+        for ms in (20..2_000).step_by(20) {
+            assert!(!want.ended(at(ms)) && !want.is);
+            assert!(!want.seen(at(ms + 10)));
+        }
+        assert!(!want.ended(at(2_900)));
+        assert!(want.ended(at(3_000)) && !want.ended(at(9_000)));
+        assert!(want.seen(at(9_000)), "news again");
     }
 }

@@ -114,6 +114,34 @@ fn a_request_in_hand_is_finished_and_its_connection_goes_on() {
 }
 
 #[test]
+fn reloads_in_a_row_cut_no_request_of_a_generation_that_has_to_make_room() {
+    let shop = Shop::start();
+    let mut warned = 0;
+    let mut slow = Vec::new();
+    // More generations than may live, each with something in hand.
+    for generation in 2..=7 {
+        let mut client = shop.client();
+        client.send(b"GET /slow?ms=2000 HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
+        shop.until("the request is in hand", |status| {
+            status
+                .pids("worker", generation - 1)
+                .iter()
+                .any(|pid| status.processes.iter().any(|it| it.pid == *pid && it.in_flight > 0))
+        });
+        slow.push(client);
+        let reloaded = shop.reload();
+        assert_eq!(reloaded.generation, generation);
+        warned += reloaded.warnings.len();
+    }
+    for mut client in slow {
+        assert_eq!(client.receive().unwrap().status, 200);
+    }
+    assert!(warned > 0, "generations had to make room");
+    assert!(!shop.site.log().contains("cut at the deadline"));
+    shop.stop();
+}
+
+#[test]
 fn who_comes_after_the_reload_is_served_by_the_new_generation() {
     let shop = Site::new().with("server.worker_num", 1).with("server.worker_threads", 2).start();
     for _ in 0..5 {

@@ -5,6 +5,7 @@
 //! follows. The manager turns the actions into system calls.
 
 pub mod action;
+mod answers;
 pub mod child;
 pub mod event;
 pub mod generation;
@@ -285,7 +286,10 @@ impl Core {
     fn grace_of(&self, generation: Generation) -> Grace {
         let defaults = ServerSettings::default();
         let settings = self.settings_of(generation).unwrap_or(&defaults);
-        Grace { max_wait: millis(settings.max_wait_time), guard: millis(settings.guard_time) }
+        let hurried = self.generations.get(&generation).is_some_and(|it| it.hurried);
+        let most = if hurried { retire::HURRIED } else { Millis::MAX };
+        let max_wait = millis(settings.max_wait_time).min(most);
+        Grace { max_wait, guard: millis(settings.guard_time) }
     }
 
     /// The generation whose workers serve (0: none), for status and answers.

@@ -210,6 +210,7 @@ impl Core {
             upgrade: false,
             upgraded: run.upgraded,
             leaves: None,
+            hurried: run.hurried,
         };
         if let Some(later) = self.waiting.take() {
             request.absorb(later);

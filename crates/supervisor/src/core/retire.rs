@@ -13,6 +13,9 @@ use super::{Core, Phase};
 
 /// A template has this long to exit.
 const TEMPLATE_EXIT: Millis = 5_000;
+/// And the processes of a generation whose place is needed, instead of `max_wait_time`: enough for
+/// almost every request, so that reloads in a row cost none.
+pub(super) const HURRIED: Millis = 5_000;
 
 impl Core {
     /// Whether a generation is neither in force nor on its way to be.
@@ -104,19 +107,26 @@ impl Core {
             self.warn(format!(
                 "generation {oldest} has to go: {limit} generations live (max_generations)"
             ));
+            if let Some(waiting) = &mut self.waiting {
+                waiting.hurried = Some(oldest);
+            }
             self.hurry(oldest);
         }
         false
     }
 
-    /// Draining processes of a generation get no more time than guarded sections have.
+    /// Whoever drains gets little more time, if it would have more. Task workers stay for as long as
+    /// workers may send to them, and get that time then.
     fn hurry(&mut self, generation: Generation) {
-        let grace = Grace { max_wait: 0, guard: self.grace_of(generation).guard };
-        let kill_at = self.now + grace.guard + LAST_WORDS;
+        let Grace { max_wait: most, guard } = self.grace_of(generation);
+        let now = self.now;
         for child in self.children.values_mut().filter(|it| it.generation == generation) {
-            if child.state != State::Killed {
+            if let State::Draining { kill_at } = child.state {
+                let left = kill_at.saturating_sub(now + guard + LAST_WORDS);
+                let grace = Grace { max_wait: left.min(most), guard };
+                let kill_at = kill_at.min(now + grace.max_wait + guard + LAST_WORDS);
                 let (mode, finish_queue) = (DrainMode::HandOver, child.kind == Kind::TaskWorker);
-                child.drain(kill_at, DrainOrder { mode, finish_queue, guard: grace.guard });
+                child.drain(kill_at, DrainOrder { mode, finish_queue, guard });
                 self.out.push(Action::Drain { child: child.id, mode, finish_queue, grace });
             }
         }

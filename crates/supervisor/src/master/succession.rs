@@ -22,7 +22,7 @@ use crate::protocol::master::{ToManager, Verb};
 
 use super::pulse::Step;
 use super::state::SuccessionState;
-use super::{Leave, Master};
+use super::{Leave, Master, ended};
 
 /// Kernel memory for what master and manager say to each other.
 const QUEUE: usize = 4 * 1024 * 1024;
@@ -204,12 +204,12 @@ impl Master {
         let lived = succession.pid.take().map(|_| monotonic_ms().saturating_sub(succession.born));
         succession.deaths += 1;
         if !self.kept.has_journal() {
-            tracing::error!("the manager is gone ({exit:?}): draining, then leaving");
+            tracing::error!("the manager {}: draining, then leaving", ended(exit));
             self.abandon();
             return;
         }
         let wait = succession.backoff.died(lived);
-        tracing::error!("the manager is gone ({exit:?}); another one takes up in {wait} ms");
+        tracing::error!("the manager {}; another one takes up in {wait} ms", ended(exit));
         if let Err(error) = self.prepare_successor() {
             tracing::error!("no manager can take up: {error}");
             self.abandon();

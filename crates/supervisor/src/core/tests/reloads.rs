@@ -204,9 +204,43 @@ fn one_generation_too_many_brings_the_oldest_deadline_forward() {
         assert_eq!(world.reload(Scope::All).outcome, Verdict::Committed);
     }
     world.log.clear();
-    assert_eq!(world.reload(Scope::All).outcome, Verdict::Committed);
-    let hurried = |it: &&Action| matches!(it, Action::Drain { grace, .. } if grace.max_wait == 0);
+    let outcome = world.reload(Scope::All);
+    assert_eq!(outcome.outcome, Verdict::Committed);
+    assert_eq!(outcome.warnings.len(), 1);
+    assert!(outcome.warnings[0].starts_with("generation 1 had 5 s"), "{outcome:?}");
+    let hurried =
+        |it: &&Action| matches!(it, Action::Drain { grace, .. } if grace.max_wait == 5_000);
     assert_eq!(world.log.iter().filter(hurried).count(), 1);
+    assert_eq!(world.core.generation(), 5);
+}
+
+#[test]
+fn who_is_hurried_never_gets_more_time_and_keeps_its_task_workers() {
+    let mut world = World::serving(1, 1);
+    world.slow_drain = true;
+    for _ in 0..3 {
+        assert_eq!(world.reload(Scope::All).outcome, Verdict::Committed);
+    }
+    let (worker, task_worker) =
+        (world.child(1, Kind::Worker, 0), world.child(1, Kind::TaskWorker, 1));
+    // All but a second of its 30 s is over.
+    world.now += 29_000;
+    world.log.clear();
+    world.ask(Scope::All, Until::Committed);
+    world.run();
+    let drained = |world: &World, child| {
+        let of = |it: &Action| match it {
+            Action::Drain { child: of, grace, .. } if *of == child => Some(grace.max_wait),
+            _ => None,
+        };
+        world.log.iter().find_map(of)
+    };
+    assert!(drained(&world, worker).is_some_and(|it| it <= 1_000), "{:?}", world.log);
+    assert_eq!(drained(&world, task_worker), None, "a worker may still send to it");
+    while world.core.generation() < 5 && world.let_time_pass() {
+        world.run();
+    }
+    assert_eq!(drained(&world, task_worker), Some(5_000), "{:?}", world.log);
     assert_eq!(world.core.generation(), 5);
 }
 

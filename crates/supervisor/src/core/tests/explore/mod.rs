@@ -4,7 +4,9 @@
 //! A walk begins at a server that serves: two workers and a task worker. From each state each thing
 //! that can happen is tried (`step.rs`); states that have been seen are not walked through again
 //! (`digest.rs`); in each the promises are held against it (`promises.rs`). How often processes die,
-//! what fails, and what is asked is bounded by a budget, so that there is an end to it.
+//! what fails, and what is asked is bounded by a budget, so that there is an end to it. No walk has
+//! everything at once: each has two or three kinds of things, and together they have each of them beside
+//! each other one.
 
 mod digest;
 mod promises;
