@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use shiftwork_supervisor::{identity, log_level};
+use shiftwork_sys::fd;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::field::Visit;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -14,9 +16,8 @@ use tracing_subscriber::registry;
 /// Installs the subscriber, unless the application has one of its own, and a panic hook that logs
 /// panics, with a backtrace, as lines of the same form.
 pub(crate) fn install() {
-    let colour =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    let subscriber = registry().with(Lines { colour });
+    look();
+    let subscriber = registry().with(Lines);
     // An error means that the application has set its own, which is kept.
     let _ = tracing::subscriber::set_global_default(subscriber);
     std::panic::set_hook(Box::new(|panic| {
@@ -30,6 +31,21 @@ pub(crate) fn install() {
         let backtrace = crate::backtrace::captured();
         tracing::error!("panicked at {place}: {text}\n{}", backtrace.trim_end());
     }));
+}
+
+/// Everything that this process writes goes there from here on.
+pub(crate) fn write_to(log: BorrowedFd<'_>) -> io::Result<()> {
+    fd::redirect_output(log)?;
+    look();
+    Ok(())
+}
+
+/// Whether lines are coloured: they go to a terminal, and nobody has asked for plain ones.
+static COLOUR: AtomicBool = AtomicBool::new(false);
+
+fn look() {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    COLOUR.store(!plain && io::stderr().is_terminal(), Ordering::Relaxed);
 }
 
 /// Lines that could not be written, and are made up for by one that says so.
@@ -49,9 +65,7 @@ fn write(line: &str) {
     }
 }
 
-struct Lines {
-    colour: bool,
-}
+struct Lines;
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
@@ -82,7 +96,7 @@ impl Lines {
             Level::DEBUG => ("\x1b[34m", "DEBUG"),
             Level::TRACE => ("\x1b[35m", "TRACE"),
         };
-        let _ = match self.colour {
+        let _ = match COLOUR.load(Ordering::Relaxed) {
             true => write!(line, "\x1b[2m{now}\x1b[0m {colour}{name}\x1b[0m "),
             false => write!(line, "{now} {name} "),
         };

@@ -102,7 +102,7 @@ where
         let (ToTemplate::Load, _) = hear(control)? else { return Err(Stop::Gone) };
         let preloaded = Arc::new(preload(server, &boot)?);
         require_one_thread()?;
-        fd::redirect_output(log.as_fd())?;
+        crate::log::write_to(log.as_fd())?;
         tell(control, &FromTemplate::Loaded)?;
         let births = Births { server, settings, boot, preloaded };
         Ok(Self { births, log })
@@ -119,7 +119,7 @@ where
                 }
                 Ok((ToTemplate::Log, mut fds)) => {
                     if let Some(log) = fds.pop()
-                        && fd::redirect_output(log.as_fd()).is_ok()
+                        && crate::log::write_to(log.as_fd()).is_ok()
                     {
                         self.log = log;
                     }

@@ -12,7 +12,7 @@ use shiftwork_supervisor::protocol::template::Kind;
 use shiftwork_supervisor::protocol::worker::{Begin, FromWorker, Resource, ToWorker};
 use shiftwork_sys::slab::Slab;
 use shiftwork_sys::socket::Channel;
-use shiftwork_sys::{fd, process, stack};
+use shiftwork_sys::{process, stack};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -180,7 +180,7 @@ where
             None => return 0,
         };
         if let Some(log) = self.log.take()
-            && let Err(error) = fd::redirect_output(log.as_fd())
+            && let Err(error) = crate::log::write_to(log.as_fd())
         {
             tracing::error!("cannot take the log: {error}");
         }
@@ -256,7 +256,7 @@ where
         match message {
             ToWorker::Give(Resource::Log) => {
                 if let Some(log) = fds.pop()
-                    && let Err(error) = fd::redirect_output(log.as_fd())
+                    && let Err(error) = crate::log::write_to(log.as_fd())
                 {
                     tracing::error!("cannot take the reopened log: {error}");
                 }

@@ -175,7 +175,9 @@ impl Core {
             .filter(|it| it.generation == generation && it.pid.is_none())
             .map(|it| it.id)
             .collect();
-        let expected = matches!(was, Template::Leaving { .. } | Template::Gone { .. });
+        // Whoever leaves at once kills it.
+        let expected =
+            self.is_stopping() || matches!(was, Template::Leaving { .. } | Template::Gone { .. });
         if self.is_starting(generation) {
             self.fail_run(said);
         } else if !expected {
