@@ -25,8 +25,8 @@ impl Core {
             outcome.warnings = self.changes_that_wait(run.generation);
             outcome.warnings.extend(run.hurried.map(|oldest| {
                 format!(
-                    "generation {oldest} had {} s instead of max_wait_time to drain: it made room \
-                     for this one (max_generations)",
+                    "generation {oldest} had at most {} s more to drain, to make room for this one \
+                     (max_generations)",
                     HURRIED / 1000
                 )
             }));

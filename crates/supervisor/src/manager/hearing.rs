@@ -158,7 +158,7 @@ impl Manager {
                 self.take(Event::MasterReplaced { result: refusal.map_or(Ok(()), Err) });
             }
             ToManager::Reaped { pid, ended } => self.reaped(pid, ended),
-            ToManager::AreYouTurning => self.tell_master(&FromManager::Turning, Vec::new()),
+            ToManager::Ping => self.tell_master(&FromManager::Pong, Vec::new()),
             // Said at the beginning only, where they are read by another hand.
             ToManager::Kept { .. } | ToManager::TakeUp { .. } | ToManager::Seed(_) => {}
         }

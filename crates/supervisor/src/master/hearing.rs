@@ -76,7 +76,7 @@ impl Master {
             }
             FromManager::Keep { what } => self.kept.keep(what, fds),
             FromManager::LetGo { what } => self.kept.let_go(what),
-            FromManager::Turning => {}
+            FromManager::Pong => {}
             FromManager::Describe => self.show_state(),
             FromManager::Resume => self.resumed(),
             FromManager::ReplaceMaster => self.replacing = true,

@@ -224,7 +224,7 @@ impl Master {
         let Some(pid) = self.succession.pid else { return };
         match self.pulse.pass(monotonic_ms()) {
             Step::Wait => {}
-            Step::Ask => self.succession.line.send(&ToManager::AreYouTurning, Vec::new()),
+            Step::Ask => self.succession.line.send(&ToManager::Ping, Vec::new()),
             Step::Replace => {
                 tracing::error!(
                     "the manager, pid {pid}, is stuck: it has not answered for too long; killing it"

@@ -208,7 +208,7 @@ pub enum ToManager {
         refusal: Option<String>,
     },
     /// Say something, to show that you do.
-    AreYouTurning,
+    Ping,
     /// A child of an earlier manager, which has become the master's, has ended.
     Reaped {
         /// Its pid.
@@ -318,7 +318,7 @@ pub enum FromManager {
         uid: u32,
     },
     /// This manager turns, as it was asked.
-    Turning,
+    Pong,
     /// All processes are gone; the manager exits next.
     Stopped {
         /// Exit status for the master.

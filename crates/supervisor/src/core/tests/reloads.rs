@@ -207,7 +207,7 @@ fn one_generation_too_many_brings_the_oldest_deadline_forward() {
     let outcome = world.reload(Scope::All);
     assert_eq!(outcome.outcome, Verdict::Committed);
     assert_eq!(outcome.warnings.len(), 1);
-    assert!(outcome.warnings[0].starts_with("generation 1 had 5 s"), "{outcome:?}");
+    assert!(outcome.warnings[0].starts_with("generation 1 had at most 5 s more"), "{outcome:?}");
     let hurried =
         |it: &&Action| matches!(it, Action::Drain { grace, .. } if grace.max_wait == 5_000);
     assert_eq!(world.log.iter().filter(hurried).count(), 1);
